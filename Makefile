@@ -1,0 +1,38 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PROJECT ?= examples/support
+
+.PHONY: demo test lint ui clean
+
+demo: $(VENV)/.installed  ## runs the bundled project end to end and prints the table of checks
+	$(BIN)/ftplatform demo
+
+test: $(VENV)/.test-installed  ## everything: lint, types, unit, graph, integration, acceptance, browser
+	PYTHON=$(BIN)/python bash deploy/ensure_chromium.sh
+	$(MAKE) lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(VENV)/.test-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+ui: $(VENV)/.installed  ## the Dagster UI and daemon on PROJECT
+	$(BIN)/ftplatform dev --project $(PROJECT)
+
+# torch first: unpinned, pip resolves to builds that pull gigabytes of CUDA libraries
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.test-installed: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist ftplatform-demo

@@ -1,0 +1,53 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Two processes with two OpenMP threads each on two cores run several times slower than one thread each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# A busy machine makes single examples slow; what counts is whether they hold.
+settings.register_profile("ftplatform", deadline=None)
+settings.load_profile("ftplatform")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real data with known answers, kept beside the checkout."""
+    for parent in Path(__file__).resolve().parents:
+        candidate = parent / "shared" / "data"
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError("shared/data not found beside the checkout: place the shared folder next to it")
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """URL of a database on a real Postgres server that lives as long as the test session."""
+    from ftplatform_tests.postgres import postgres
+
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_database(postgres_url: str) -> str:
+    """URL of an empty database of its own on that server."""
+    from ftplatform_tests.postgres import new_database
+
+    return new_database(postgres_url)
