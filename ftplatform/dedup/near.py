@@ -1,0 +1,257 @@
+"""Near-duplicate rows: MinHash candidates, exact verification, one medoid kept per neighborhood, slices kept above their floor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ftplatform.dedup import diff
+from ftplatform.dedup.conflicts import Targets, compatible, targets
+from ftplatform.dedup.lsh import Pairs, banding, similar_pairs
+from ftplatform.dedup.protection import balance, keep_floors
+from ftplatform.dedup.shingles import ShingleSets, jaccard, minhash, shingle_sets
+from ftplatform.dedup.slices import FLOOR, MUST_KEEP_FLOOR, SliceSpec, floors, slice_membership
+from ftplatform.dedup.texts import conversation_texts, inputs_and_answers
+from ftplatform.errors import InputDataError
+from ftplatform.rows.exact import drop_exact_duplicates
+
+_MAX_ROUNDS = 8
+
+
+@dataclass(frozen=True)
+class NearDedup:
+    """Settings of near-deduplication.
+
+    Attributes:
+        threshold: Jaccard similarity of word 3-gram sets from which two rows are near duplicates; 1.0 removes exact copies only.
+        num_perm: MinHash permutations.
+        floor, must_keep_floor: no slice is thinned below this many exact-unique rows.
+        balance_q: no slice loses significantly more than the rows outside it, at this false discovery rate (the test of
+            `slice_survival`); None lets the similarity decide alone.
+        seed: of the permutations.
+    """
+
+    threshold: float = 0.8
+    num_perm: int = 128
+    floor: int = FLOOR
+    must_keep_floor: int = MUST_KEEP_FLOOR
+    balance_q: float | None = 0.05
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise InputDataError(f"similarity threshold {self.threshold} is not in (0, 1]", remedy="Use a value such as 0.8.")
+
+
+@dataclass(frozen=True)
+class NearResult:
+    """What near-deduplication kept and removed.
+
+    Attributes:
+        kept: rows in their old order; `origins` and `parents` are the union over the rows each stands for, `first_seen_at` the
+            earliest.
+        removed: table of `diff.REMOVAL_SCHEMA`, one row per removed row.
+        conflicts: table of `diff.CONFLICT_SCHEMA`: near duplicates kept apart because their final answers differ.
+        stats: counts for metadata.
+    """
+
+    kept: pa.Table
+    removed: pa.Table
+    conflicts: pa.Table
+    stats: Mapping[str, Any]
+
+
+def near_duplicates(
+    rows: pa.Table, slices: Sequence[SliceSpec] = (), settings: NearDedup | None = None, *, lost: pa.Table | None = None
+) -> NearResult:
+    """Remove rows that another kept row stands for.
+
+    Compared is the conversation without its system message. A row is removed only if a kept row has exact Jaccard similarity
+    >= threshold with it *and* a compatible final answer (`conflicts.compatible`), so no row is lost through a chain of others.
+    Kept is the medoid (largest summed similarity to its neighbors), not the shortest or first; ties go to the smaller row id, which
+    favors no length. A slice that would fall below its floor, or lose significantly more than the rest, gets back the removed rows
+    farthest from what it has left (`protection`).
+
+    Args:
+        rows: table of `ROW_SCHEMA`. Rows with the same id are merged first.
+        slices: declared slices; tags of rows count as well.
+        lost: distinct rows of the same corpus that were removed before, for the balance between slices.
+
+    Source: A. Broder 1997 (MinHash), Indyk and Motwani 1998 (LSH), T. Gonzalez 1985 (farthest point).
+    """
+    settings = settings or NearDedup()
+    unique, copies = drop_exact_duplicates(rows)
+    n = unique.num_rows
+    if settings.threshold < 1 and n > 1:
+        cover = _cover(unique, settings)
+        restored = _protect(unique, cover, slices, settings, lost if lost is not None else rows.slice(0, 0))
+    else:
+        nothing = np.zeros(0, np.int64)
+        cover = _Cover(np.arange(n), np.ones(n), shingle_sets(pl.Series([], dtype=pl.String)), nothing, nothing, np.zeros(0))
+        restored = 0
+    keeper, removed = cover.keeper, np.flatnonzero(cover.keeper != np.arange(n))
+    near = diff.removals(
+        unique, removed, unique, keeper[removed], cover.similarity[removed], diff.NEAR_TRAIN, slice_membership(unique, slices)
+    )
+    conflicts = diff.conflicts(unique, cover.conflict_left, cover.conflict_right, cover.conflict_similarity)
+    stats = {
+        "rows": rows.num_rows,
+        "exact_copies": copies.num_rows,
+        "near_duplicates": len(removed),
+        "kept": n - len(removed),
+        "restored_for_slices": restored,
+        "conflicting_pairs": conflicts.num_rows,
+        "largest_cluster": int(np.bincount(keeper, minlength=1).max()),
+        "threshold": settings.threshold,
+        "recall_at_threshold": _recall(settings),
+    }
+    return NearResult(
+        diff.merge_provenance(unique, keeper), pa.concat_tables([near, diff.copies(copies, unique)]), conflicts, stats
+    )
+
+
+def _protect(rows: pa.Table, cover: _Cover, slices: Sequence[SliceSpec], settings: NearDedup, lost: pa.Table) -> int:
+    membership = slice_membership(rows, slices)
+    limits = floors(membership, slices, settings.floor, settings.must_keep_floor)
+    restored = keep_floors(cover.keeper, cover.similarity, cover.sets, membership, limits)
+    if settings.balance_q is not None:
+        gone: dict[str | None, int] = dict(slice_membership(lost, slices).group_by("slice").len().iter_rows())
+        gone[None] = lost.num_rows
+        restored += balance(cover.keeper, cover.similarity, cover.sets, membership, gone, settings.balance_q)
+    return restored
+
+
+def _recall(settings: NearDedup) -> float:
+    bands, rows = banding(settings.threshold, settings.num_perm)
+    return 1 - (1 - settings.threshold**rows) ** bands
+
+
+@dataclass
+class _Cover:
+    """keeper[i] == i for a kept row, else the position of the row that stands for it, at similarity[i]."""
+
+    keeper: NDArray[np.int64]
+    similarity: NDArray[np.float64]
+    sets: ShingleSets
+    conflict_left: NDArray[np.int64]
+    conflict_right: NDArray[np.int64]
+    conflict_similarity: NDArray[np.float64]
+
+
+def _cover(rows: pa.Table, settings: NearDedup) -> _Cover:
+    """Which of the exact-unique `rows` stands for which, before any thought of slices."""
+    texts = conversation_texts(rows)
+    sets, of = shingle_sets(texts), targets(*inputs_and_answers(rows))
+    # Rows that are the same words in inputs and answer are one node: a template repeated a thousand times costs one comparison.
+    # Rows without any word (emoji, punctuation) are nobody's duplicate. The smallest row id speaks for the node.
+    wordless = np.where(sets.sizes == 0, np.arange(1, len(sets) + 1), 0).astype(np.uint64)
+    by_id = pl.Series(rows["row_id"]).arg_sort().to_numpy().astype(np.int64)
+    _, first, node_of = np.unique(
+        np.stack([wordless, of.inputs, of.answers], axis=1)[by_id], axis=0, return_index=True, return_inverse=True
+    )
+    speakers = by_id[first]
+    nodes = np.empty(len(by_id), np.int64)
+    nodes[by_id] = node_of.ravel()
+    rank = np.argsort(np.argsort(first, kind="stable"), kind="stable")
+    weights = np.bincount(nodes, minlength=len(speakers)).astype(float)
+    keeper, similarity, apart = _cover_nodes(sets.take(speakers), of.take(speakers), weights, rank, settings)
+    return _Cover(
+        keeper=speakers[keeper[nodes]],
+        similarity=similarity[nodes],
+        sets=sets,
+        conflict_left=speakers[apart.left],
+        conflict_right=speakers[apart.right],
+        conflict_similarity=apart.similarity,
+    )
+
+
+def _cover_nodes(
+    sets: ShingleSets, of: Targets, weights: NDArray[np.float64], rank: NDArray[np.int64], settings: NearDedup
+) -> tuple[NDArray[np.int64], NDArray[np.float64], Pairs]:
+    """Keeper and similarity of each node, and the near-duplicate pairs kept apart by their answers."""
+    n = len(sets)
+    signatures = minhash(sets, settings.num_perm, settings.seed)
+    keeper, similarity = np.arange(n), np.ones(n)
+    conflicting: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+    alive = np.arange(n)
+    # Buckets too large for all pairs are sampled; what is left after a round falls into smaller ones.
+    for _ in range(_MAX_ROUNDS):
+        pairs = similar_pairs(sets.take(alive), signatures[alive], settings.threshold)
+        left, right = alive[pairs.left], alive[pairs.right]
+        mergeable = compatible(of, left, right, settings.threshold)
+        conflicting.append((left[~mergeable], right[~mergeable], pairs.similarity[~mergeable]))
+        left, right, close = left[mergeable], right[mergeable], pairs.similarity[mergeable]
+        kept = _dominating(left, right, close, weights, rank)
+        _assign(keeper, similarity, kept, left, right, close)
+        before, alive = len(alive), np.flatnonzero(keeper == np.arange(n))
+        if not pairs.sampled or len(alive) == before:
+            break
+    _settle_orphans(keeper, similarity, sets, of, settings.threshold)
+    left, right, close = (np.concatenate(parts) for parts in zip(*conflicting, strict=True))
+    # Only what is still there on both sides was "kept apart".
+    both = (keeper[left] == left) & (keeper[right] == right)
+    _, once = np.unique(left[both] * n + right[both], return_index=True)
+    return keeper, similarity, Pairs(left[both][once], right[both][once], close[both][once])
+
+
+def _dominating(
+    left: NDArray[np.int64],
+    right: NDArray[np.int64],
+    close: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    rank: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Greedy independent dominating set of the graph, medoids first: True for kept. Every other node has a kept neighbor."""
+    n = len(weights)
+    ends, others = np.concatenate([left, right]), np.concatenate([right, left])
+    score = np.bincount(ends, np.concatenate([close, close]) * weights[others], minlength=n)
+    by_end = np.argsort(ends, kind="stable")
+    neighbors = others[by_end]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=n))])
+    kept = np.ones(n, bool)
+    covered = np.zeros(n, bool)
+    touched = np.unique(ends)
+    for node in touched[np.lexsort((rank[touched], -score[touched]))].tolist():
+        if not covered[node]:
+            near = neighbors[offsets[node] : offsets[node + 1]]
+            covered[near] = True
+            kept[near] = False
+    return kept
+
+
+def _assign(
+    keeper: NDArray[np.int64],
+    similarity: NDArray[np.float64],
+    kept: NDArray[np.bool_],
+    left: NDArray[np.int64],
+    right: NDArray[np.int64],
+    close: NDArray[np.float64],
+) -> None:
+    """Point every node that is not kept to its most similar kept neighbor, in place."""
+    ends, others, both = np.concatenate([left, right]), np.concatenate([right, left]), np.concatenate([close, close])
+    edges = np.flatnonzero(~kept[ends] & kept[others])
+    edges = edges[np.lexsort((-others[edges], both[edges]))]  # the last one written wins: most similar, then lowest position
+    keeper[ends[edges]] = others[edges]
+    similarity[ends[edges]] = both[edges]
+
+
+def _settle_orphans(
+    keeper: NDArray[np.int64], similarity: NDArray[np.float64], sets: ShingleSets, of: Targets, threshold: float
+) -> None:
+    """Rows whose keeper was itself removed in a later round move to that row's keeper if it is close enough, else come back."""
+    n = len(keeper)
+    while True:
+        orphans = np.flatnonzero((keeper != np.arange(n)) & (keeper[keeper] != keeper))
+        if not len(orphans):
+            return
+        heirs = keeper[keeper[orphans]]
+        close = jaccard(sets, orphans, sets, heirs)
+        good = (close >= threshold) & compatible(of, orphans, heirs, threshold)
+        keeper[orphans] = np.where(good, heirs, orphans)
+        similarity[orphans] = np.where(good, close, 1.0)
