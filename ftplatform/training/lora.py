@@ -1,0 +1,74 @@
+"""LoRA adapters in the PEFT format, so that any server that loads PEFT adapters loads ours, with bytes that repeat."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftplatform.errors import TrainingError
+from ftplatform.training.manifest import LoraSettings
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+
+WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
+
+
+def add_adapter(model: torch.nn.Module, settings: LoraSettings, *, base_name: str, seed: int) -> PeftModel:
+    """`model` with a fresh adapter; only the adapter's weights require gradients.
+
+    The seed is set here, immediately before the weights are drawn. Set it any earlier and whatever consumed random numbers
+    in between decides the adapter.
+
+    Raises:
+        TrainingError: the model has none of the target modules.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    targets = settings.target_modules
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]  (a float is used as is)
+        lora_dropout=settings.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(seed)
+    try:
+        adapted = get_peft_model(model, config)  # pyright: ignore[reportArgumentType]
+    except ValueError as error:
+        raise TrainingError(
+            f"no adapter fits {base_name}: {error}", remedy="Name modules of this model in lora.target_modules."
+        ) from error
+    return adapted  # pyright: ignore[reportReturnType]
+
+
+def save_adapter(model: PeftModel, out: Path, *, base_name: str) -> None:
+    """Writes weights (safetensors, fp32 as trained) and config into `out`, with bytes that depend on their content only.
+
+    PEFT's own writer dumps a *set* of module names in hash order, so its config differs in every process; and it would record the
+    local path of the base.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
+    save_file(dict(sorted(weights.items())), out / WEIGHTS_FILE, metadata={"format": "pt"})
+    config = model.peft_config["default"].to_dict()
+    config |= {"base_model_name_or_path": base_name, "inference_mode": True}
+    (out / CONFIG_FILE).write_text(json.dumps(_canonical(config), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _canonical(v) for k, v in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    if isinstance(value, tuple | list):
+        return [_canonical(v) for v in value]
+    # str-valued enums (task and peft type) are written as their value.
+    return str(value.value) if hasattr(value, "value") else value
