@@ -1,0 +1,1 @@
+"""Dagster components, for projects organized by `dg`."""

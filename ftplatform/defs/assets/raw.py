@@ -1,0 +1,169 @@
+"""Assets read from files as rows: raw corpora, recorded synthetic sets, eval sets, and curated feedback."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ftplatform import progress
+from ftplatform.defs.assets.building import Recipe, build
+from ftplatform.defs.assets.common import argument, asset_options, define
+from ftplatform.defs.keys import Family, asset_name, to_key
+from ftplatform.defs.metadata import Metadata, records_table, table_metadata
+from ftplatform.defs.plan import Plan
+from ftplatform.defs.resources import StoreResource
+from ftplatform.defs.terms import teacher_name
+from ftplatform.project.models import Data, EvalKind
+from ftplatform.rows.reading import QUARANTINE_SCHEMA, ReadCounts, ReadSpec, RowReader, read_rows
+from ftplatform.rows.schema import ROW_SCHEMA, Surface
+from ftplatform.rows.sources import content_digest, list_files
+from ftplatform.store import Snapshot, SnapshotDraft
+
+#: Raise when the same files should give other rows.
+CODE_VERSION = "1"
+
+_KINDS = {"jsonl", "json", "csv", "tsv", "parquet", "txt"}
+
+
+def row_assets(plan: Plan) -> Iterator[dg.AssetsDefinition]:
+    """`raw/*`, `synthetic/*`, `eval_sets/*` and `feedback/*`."""
+    project = plan.project
+    for name, source in project.sources.items():
+        asset = asset_name(Family.RAW, name)
+        yield _rows_asset(plan, asset, source, _spec(plan, asset, source, surface=source.surface), "Raw corpus {}.", [])
+    for name, synthetic in project.synthetic.items():
+        asset = asset_name(Family.SYNTHETIC, name)
+        seeds = [asset_name(Family.RAW, seed) for seed in synthetic.seeds]
+        parents = (teacher_name(synthetic.teacher.id), *seeds)
+        spec = _spec(plan, asset, synthetic, surface=Surface.SYNTHETIC, parents=parents)
+        yield _rows_asset(plan, asset, synthetic, spec, f"Rows written by {synthetic.teacher.id}.", seeds)
+    for name, eval_set in project.eval_sets.items():
+        asset = asset_name(Family.EVAL_SETS, name)
+        spec = _spec(
+            plan,
+            asset,
+            eval_set,
+            surface=Surface.EVAL,
+            slice_field=eval_set.slice_field,
+            require_target=eval_set.kind is EvalKind.TASK,
+        )
+        yield _rows_asset(plan, asset, eval_set, spec, f"Eval set {name} ({eval_set.kind}).", [])
+    for name, feedback in project.feedback.items():
+        yield _feedback_asset(plan, asset_name(Family.FEEDBACK, name), feedback)
+
+
+def _spec(plan: Plan, asset: str, data: Data, *, surface: Surface, **more: Any) -> ReadSpec:
+    return ReadSpec(
+        paths=tuple(data.path),
+        base_dir=plan.root,
+        format=data.format,
+        reader=data.reader,
+        fields=dict(data.fields),
+        source=asset,
+        surface=surface,
+        **more,
+    )
+
+
+def _config(plan: Plan, data: Data, spec: ReadSpec) -> dict[str, Any]:
+    """What decides which rows come out: the bytes of the files and how they are read; not where the project lies."""
+    reading = {
+        f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if f.name not in {"base_dir", "paths", "limits", "options"}
+    }
+    return {
+        "files": content(plan, data.path),
+        "reading": {**reading, "fields": dict(spec.fields), "parents": list(spec.parents), "surface": str(spec.surface)},
+        "limits": dataclasses.asdict(spec.limits),
+    }
+
+
+def counts_record(counts: ReadCounts) -> dict[str, Any]:
+    return {"read": counts.read, "kept": counts.kept, "quarantined": counts.quarantined, "by_reason": dict(counts.by_reason)}
+
+
+def content(plan: Plan, paths: list[str]) -> list[dict[str, str]]:
+    """Name and SHA-256 of every file behind an asset, part of its recipe."""
+    return [{"file": file.uri, "sha256": content_digest(file)} for file in list_files(paths, plan.root)]
+
+
+def _kinds(data: Data) -> list[str]:
+    suffixes = {part for path in data.path for part in path.lower().split(".")[1:]}
+    return sorted(suffixes & _KINDS) or ["file"]
+
+
+def _counted(reader: RowReader, asset: str) -> Iterator[pa.RecordBatch]:
+    done = 0
+    for batch in reader:
+        done += batch.num_rows
+        progress.advance(f"read {asset}", done)
+        yield batch
+
+
+def _rows_asset(plan: Plan, asset: str, data: Data, spec: ReadSpec, default: str, seeds: list[str]) -> dg.AssetsDefinition:
+    options = asset_options(
+        asset, kinds=_kinds(data), owner=data.owner, description=data.description, default=default.format(asset.split("/", 1)[1])
+    )
+
+    @define(options, code_version=CODE_VERSION, ins={argument(s): dg.AssetIn(to_key(s)) for s in seeds})
+    def rows(context: dg.AssetExecutionContext, store: StoreResource, **inputs: Snapshot) -> dg.MaterializeResult:
+        def fill(draft: SnapshotDraft) -> Mapping[str, Any]:
+            with read_rows(spec) as reader:
+                draft.add_table("rows.parquet", _counted(reader, asset), ROW_SCHEMA)
+                draft.add_table("quarantine.parquet", reader.quarantine_batches(), QUARANTINE_SCHEMA)
+                return {"counts": counts_record(reader.counts), "files": dict(sorted(reader.digests.items()))}
+
+        recipe = Recipe(
+            asset,
+            CODE_VERSION,
+            config=_config(plan, data, spec),
+            inputs=[("prompt_seed", snapshot) for _, snapshot in sorted(inputs.items())],
+        )
+        return build(context, store.open(), recipe, fill, describe_rows)
+
+    return rows
+
+
+def _feedback_asset(plan: Plan, asset: str, data: Data) -> dg.AssetsDefinition:
+    options = asset_options(
+        asset, kinds=_kinds(data), owner=data.owner, description=data.description, default="Feedback events curated into targets."
+    )
+
+    @define(options, code_version=CODE_VERSION)
+    def feedback(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
+        def fill(draft: SnapshotDraft) -> Mapping[str, Any]:
+            from ftplatform.feedback.curation import curate
+            from ftplatform.feedback.events import read_events
+
+            events = read_events(list_files(data.path, plan.root), source=asset, fields=dict(data.fields))
+            curated = curate(events.table, source=asset)
+            draft.add_table("events.parquet", events.table)
+            draft.add_table("rows.parquet", curated.rows, ROW_SCHEMA)
+            draft.add_table("rejected.parquet", curated.rejected)
+            draft.add_table("quarantine.parquet", events.quarantine)
+            by_rejection = pc.value_counts(curated.rejected["rejection"]).to_pylist()
+            return {
+                "counts": {**counts_record(events.counts), "curated": curated.rows.num_rows, "rejected": curated.rejected.num_rows},
+                "rejections": {entry["values"]: entry["counts"] for entry in by_rejection},
+            }
+
+        recipe = Recipe(asset, CODE_VERSION, config={"files": content(plan, data.path), "fields": dict(data.fields)})
+        return build(context, store.open(), recipe, fill, describe_rows)
+
+    return feedback
+
+
+def describe_rows(snapshot: Snapshot) -> Metadata:
+    """Rows, what was quarantined and why."""
+    first = next(iter(snapshot.iter_batches("rows.parquet")), None)
+    head = pa.Table.from_batches([first]) if first is not None else ROW_SCHEMA.empty_table()
+    quarantined = snapshot.read_table("quarantine.parquet").slice(0, 20)
+    counts = snapshot.facts["counts"]
+    return {
+        **table_metadata(head),
+        "dagster/row_count": snapshot.file("rows.parquet").rows or 0,
+        "quarantined": counts["quarantined"],
+        "quarantine": records_table(quarantined.to_pylist()),
+    }

@@ -1,0 +1,93 @@
+"""The shape of the graph, computed from the project file alone: who is built from whom.
+
+Dagster has the same graph once definitions exist, but the gate must know it at definition time (notes: no repository is set
+under in-process execution) and `status` wants it without building definitions.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+
+from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name
+from ftplatform.project.models import Adapter, Project
+
+
+def evals_of(project: Project, adapter: Adapter) -> list[str]:
+    """Names of the eval sets an adapter is judged on, in file order; all of them unless it names some."""
+    return [name for name in project.eval_sets if not adapter.evals or name in adapter.evals]
+
+
+class Lineage:
+    """Direct and transitive dependencies of every asset of a project, by asset name.
+
+    Attributes:
+        parents: asset -> the assets its snapshot is built from, in a stable order. Keys are in topological order.
+    """
+
+    def __init__(self, project: Project) -> None:
+        parents: dict[str, list[str]] = {LICENSE_LEDGER: []}
+        for name in project.sources:
+            parents[asset_name(Family.RAW, name)] = []
+        for name, synthetic in project.synthetic.items():
+            parents[asset_name(Family.SYNTHETIC, name)] = [asset_name(Family.RAW, seed) for seed in synthetic.seeds]
+        for name in project.feedback:
+            parents[asset_name(Family.FEEDBACK, name)] = []
+        for name in project.eval_sets:
+            parents[asset_name(Family.EVAL_SETS, name)] = []
+        for name in project.base_models:
+            parents[asset_name(Family.BASE_MODELS, name)] = []
+        for name, dataset in project.datasets.items():
+            parents[asset_name(Family.CORPORA, name)] = [
+                *(asset_name(Family.RAW, source) for source in dataset.sources),
+                *(asset_name(Family.SYNTHETIC, synthetic) for synthetic in dataset.synthetic),
+                *(asset_name(Family.FEEDBACK, feedback) for feedback in dataset.feedback),
+            ]
+            parents[asset_name(Family.SPLITS, name)] = [asset_name(Family.CORPORA, name)]
+        for name, adapter in project.adapters.items():
+            asset = asset_name(Family.ADAPTERS, name)
+            mix = [asset_name(Family.RAW, adapter.safety_mix.source)] if adapter.safety_mix else []
+            parents[asset] = [asset_name(Family.SPLITS, adapter.dataset), asset_name(Family.BASE_MODELS, adapter.base), *mix]
+            results = asset_name(Family.EVAL_RESULTS, name)
+            parents[results] = [
+                asset,
+                asset_name(Family.BASE_MODELS, adapter.base),
+                asset_name(Family.SPLITS, adapter.dataset),
+                *(asset_name(Family.EVAL_SETS, e) for e in evals_of(project, adapter)),
+            ]
+            if adapter.release:
+                parents[asset_name(Family.RELEASES, name)] = [asset, results]
+        for name in project.rewards:
+            parents[asset_name(Family.REWARD_LEDGERS, name)] = []
+        for name in project.endpoints:
+            parents[asset_name(Family.SERVING, name)] = []
+        self.parents: Mapping[str, tuple[str, ...]] = {asset: tuple(dict.fromkeys(p)) for asset, p in parents.items()}
+
+    @property
+    def assets(self) -> tuple[str, ...]:
+        """Every asset, parents before children."""
+        return tuple(self.parents)
+
+    @cached_property
+    def _ancestors(self) -> Mapping[str, frozenset[str]]:
+        found: dict[str, frozenset[str]] = {}
+        for asset, parents in self.parents.items():
+            found[asset] = frozenset(parents).union(*(found[p] for p in parents))
+        return found
+
+    def ancestors(self, asset: str) -> tuple[str, ...]:
+        """Everything `asset` is built from, directly or not, parents first; without `asset` itself."""
+        wanted = self._ancestors[asset]
+        return tuple(a for a in self.parents if a in wanted)
+
+    def descendants(self, assets: Iterable[str]) -> tuple[str, ...]:
+        """`assets` and everything built from them, parents first."""
+        wanted = set(assets)
+        return tuple(a for a in self.parents if a in wanted or wanted & self._ancestors[a])
+
+    @cached_property
+    def _upstream_of_release(self) -> frozenset[str]:
+        releases = [a for a in self.parents if a.startswith(f"{Family.RELEASES}/")]
+        return frozenset(releases).union(*(self._ancestors[r] for r in releases))
+
+    def is_upstream_of_release(self, asset: str) -> bool:
+        """Whether a release is built from `asset`: there, missing evidence refuses instead of warning (SPEC 2.5.2)."""
+        return asset in self._upstream_of_release

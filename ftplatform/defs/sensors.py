@@ -1,0 +1,138 @@
+"""Sensors: thin wrappers that compare an observation with the cursor and ask for exactly what follows.
+
+The cursor is the state; `run_key` only guards against a tick that is delivered twice. Dagster remembers run keys for ever and drops
+a repeated one silently, so each holds a counter: a license that goes A, B, A asks for work every time.
+"""
+
+import json
+import os
+from collections.abc import Callable
+
+import dagster as dg
+
+from ftplatform.canonical import digest
+from ftplatform.defs.alerts import latest_evaluations, message, new_failures, post, state_of
+from ftplatform.defs.changes import Observation, Request, changed, data_digests, license_digests, rebuild, relicense
+from ftplatform.defs.jobs import BUILD
+from ftplatform.defs.keys import to_key
+from ftplatform.defs.plan import Plan
+from ftplatform.defs.resources import StoreResource
+from ftplatform.defs.run_tags import TRIGGER_TAG
+from ftplatform.errors import FtplatformError
+
+#: Seconds between looks. Hashing content is work; the license file of a source is small.
+LICENSE_INTERVAL = 30
+DATA_INTERVAL = 60
+ALERT_INTERVAL = 30
+
+
+def change_sensor(
+    name: str,
+    reload: Callable[[], Plan],
+    observe: Callable[[Plan], Observation],
+    respond: Callable[[Plan, list[str]], Request],
+    *,
+    interval: int,
+    description: str,
+) -> dg.SensorDefinition:
+    """A sensor that requests `respond(changed names)` whenever `observe` differs from the cursor.
+
+    The first tick records a baseline and requests nothing. A project file or source that cannot be read is an error of the tick,
+    with the cursor untouched: the change is seen once it is readable again.
+
+    Args:
+        reload: reads the project file anew; the code server lives longer than an edit of the file.
+        observe: name -> digest, now.
+        respond: the work a change asks for.
+    """
+
+    @dg.sensor(
+        name=name,
+        job=BUILD,
+        minimum_interval_seconds=interval,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=description,
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        plan = reload()
+        now = observe(plan)
+        cursor = json.loads(context.cursor) if context.cursor else None
+        if cursor is None:
+            return dg.SensorResult(skip_reason="baseline recorded", cursor=json.dumps({"sequence": 0, "seen": now}))
+        names = changed(now, cursor["seen"])
+        if not names:
+            return dg.SkipReason("nothing changed")
+        request = respond(plan, names)
+        sequence = cursor["sequence"] + 1
+        run = dg.RunRequest(
+            run_key=f"{name}-{sequence}-{digest(now)[:16]}",
+            asset_selection=[to_key(asset) for asset in request.assets],
+            asset_check_keys=[dg.AssetCheckKey(to_key(asset), check) for asset, check in request.checks],
+            tags={TRIGGER_TAG: name},
+        )
+        context.log.info(
+            "changed: %s; requesting %d assets and %d checks", ", ".join(names), len(request.assets), len(request.checks)
+        )
+        return dg.SensorResult(run_requests=[run], cursor=json.dumps({"sequence": sequence, "seen": now}))
+
+    return sensor
+
+
+def license_sensor(reload: Callable[[], Plan]) -> dg.SensorDefinition:
+    """Declared licenses, evidence files, policy or uses changed: check and rebuild what hangs on them."""
+    return change_sensor(
+        "license_declarations",
+        reload,
+        license_digests,
+        relicense,
+        interval=LICENSE_INTERVAL,
+        description="Watches license declarations and their evidence; requests exactly the descendants of what changed.",
+    )
+
+
+def data_sensor(reload: Callable[[], Plan]) -> dg.SensorDefinition:
+    """Bytes of a source changed: rebuild and retrain what is made from it."""
+    return change_sensor(
+        "source_content",
+        reload,
+        data_digests,
+        rebuild,
+        interval=DATA_INTERVAL,
+        description="Watches the content (not the dates) of source files; requests exactly the descendants of what changed.",
+    )
+
+
+def alert_sensor(plan: Plan) -> dg.SensorDefinition:
+    """Tells about checks that did not pass: always to the log, and to the webhook if one is configured.
+
+    Reads the store, so that a failing non-blocking check, after which the run is a success, is told as well. An alert whose delivery
+    failed is told again at the next tick.
+    """
+
+    @dg.sensor(
+        name="check_failure_alert",
+        minimum_interval_seconds=ALERT_INTERVAL,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Logs newly failed checks and posts them to the alert webhook.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult | dg.SkipReason:
+        latest = latest_evaluations(plan.checks, store.open())
+        seen = json.loads(context.cursor) if context.cursor else {}
+        now = {key: state_of(evaluation) for key, evaluation in latest.items()}
+        failures = new_failures(latest, seen)
+        if not failures:
+            if now != seen:
+                context.update_cursor(json.dumps(now))
+            return dg.SkipReason("no new failures")
+        text = message(failures)
+        context.log.warning(text)
+        if variable := plan.project.alerts.webhook_env:
+            url = os.environ.get(variable)
+            if not url:
+                raise FtplatformError(
+                    f"alerts.webhook_env names {variable}, which is not set.", remedy=f"Set {variable} for the daemon."
+                )
+            post(url, text)
+        return dg.SensorResult(skip_reason=f"told {len(failures)} failed checks", cursor=json.dumps(now))
+
+    return sensor
