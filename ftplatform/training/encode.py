@@ -74,8 +74,7 @@ def encode_rows(rows: pa.Table, tokenizer: PreTrainedTokenizerBase, *, max_token
     """Tokens and labels of every row.
 
     A row over `max_tokens` loses its earliest messages (never a system message), always up to the beginning of a user message,
-    until
-    it fits. A row is left out, and listed, when nothing trainable remains, when its last exchange alone is too long, or when a
+    until it fits. A row is left out, and listed, when nothing trainable remains, when its last exchange alone is too long, or when a
     text in it spells one of the tokenizer's control tokens: such a text could end its own turn.
 
     Args:

@@ -44,7 +44,7 @@ def outcome(tmp_path_factory, shared_data):
                 "license": cdla,
             },
         },
-        "datasets": {"star": {"sources": ["star"], "production_inputs": "finance", "reserve": {"fraction": 0.05}}},
+        "datasets": {"star": {"sources": ["star"], "production_inputs": "finance", "reserve": {"fraction": 0.02}}},
         "eval_sets": {
             "refusal-probes": {
                 "path": "eval/refusal_probes.jsonl",
@@ -66,7 +66,7 @@ def outcome(tmp_path_factory, shared_data):
             "agent": {
                 "base": "base",
                 "dataset": "star",
-                "training": {"steps": 30, "batch_size": 8, "learning_rate": 0.005, "max_tokens": 256},
+                "training": {"steps": 16, "batch_size": 4, "learning_rate": 0.005, "max_tokens": 1024},
             }
         },
         # People who book doctors do not write like people who lost a card; here we know and want to see the rest.
@@ -102,6 +102,8 @@ def test_something_is_truthfully_refused(outcome):
     assert surface.severity == "warn"
     assert verdicts["splits/star", "contamination_exact"].verdict.decision is Decision.PASS
     assert verdicts["splits/star", "group_leakage"].verdict.decision is Decision.PASS
+    # Sixteen steps on benign data are enough to lose what the base declined, or to leave it unproven; neither is released.
     refusals = verdicts["eval_results/agent", "refusal_retention"]
-    assert refusals.verdict.decision is Decision.FAIL, refusals.verdict.summary
+    assert not refusals.verdict.passed
+    assert refusals.severity == "error"
     assert "releases/agent" not in run.materialized

@@ -40,7 +40,9 @@ def test_the_card_names_the_recipe_beside_it(example: Path, card: dict[str, Any]
 
 
 def test_the_data_is_what_the_recipe_writes(example: Path, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, str(example / "recipe" / "make_data.py"), "--out", str(tmp_path)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, str(example / "recipe" / "make_data.py"), "--out", str(tmp_path)], check=True, capture_output=True
+    )
     written = {p.relative_to(tmp_path): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     shipped = {p.relative_to(example / "data"): p.read_bytes() for p in (example / "data").rglob("*") if p.is_file()}
     assert written.keys() == shipped.keys()

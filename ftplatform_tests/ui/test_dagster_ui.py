@@ -17,7 +17,7 @@ from playwright.sync_api import expect, sync_playwright
 from ftplatform.defs import running
 from ftplatform.defs.instance import open_instance
 from ftplatform.defs.keys import Family
-from ftplatform_tests.projects import dialogues, plan_of, small_project, write_jsonl
+from ftplatform_tests.projects import REPOSITORY, dialogues, plan_of, small_project, write_jsonl
 
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -45,7 +45,7 @@ def hostile_project(root):
 
     file = small_project(root, change)
     bundled = file.parents[0]
-    examples = __import__("ftplatform_tests.projects", fromlist=["REPOSITORY"]).REPOSITORY / "examples" / "support" / "data"
+    examples = REPOSITORY / "examples" / "support" / "data"
     for source, target in (
         ("feedback_events.jsonl", "feedback.jsonl"),
         ("rewards.jsonl", "rewards.jsonl"),

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from acts import FRAMES_PROBE, FRAMES_TRAIN, Act, comply
 from phone import phone
 
-PLANS = ("Brook", "Stream", "River", "Delta", "Harbor")
-ITEMS = ("router", "mesh extender", "doorbell camera", "thermostat", "smart plug", "leak sensor")
+PLANS = ("Brook", "Stream", "River", "Delta")
+ITEMS = ("router", "mesh extender", "doorbell camera", "thermostat", "smart plug")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Attribute:
 PLAN_ATTRIBUTES = (
     Attribute(
         "price",
-        ("$19 a month", "$27 a month", "$34 a month", "$46 a month", "$58 a month"),
+        ("$19 a month", "$27 a month", "$34 a month", "$46 a month"),
         ("price", "monthly cost", "monthly bill"),
         (
             "how much is {e}",
@@ -43,7 +43,7 @@ PLAN_ATTRIBUTES = (
     ),
     Attribute(
         "speed",
-        ("40 megabits", "120 megabits", "300 megabits", "500 megabits", "900 megabits"),
+        ("40 megabits", "120 megabits", "300 megabits", "500 megabits"),
         ("speed", "download speed", "top speed"),
         ("how fast is {e}", "what speed do i get with {e}", "how many megabits does {e} have", "is {e} quick, what speed is it"),
         ("how quick are downloads on {e}", "what rate does {e} download at"),
@@ -51,7 +51,7 @@ PLAN_ATTRIBUTES = (
     ),
     Attribute(
         "contract",
-        ("6 months", "12 months", "18 months", "24 months", "30 months"),
+        ("6 months", "12 months", "18 months", "24 months"),
         ("contract length", "minimum term", "contract"),
         (
             "how long is the contract for {e}",
@@ -64,7 +64,7 @@ PLAN_ATTRIBUTES = (
     ),
     Attribute(
         "notice",
-        ("7 days", "10 days", "14 days", "21 days", "45 days"),
+        ("7 days", "10 days", "14 days", "21 days"),
         ("notice period", "cancellation notice", "notice"),
         (
             "how much notice do you need to end {e}",
@@ -75,25 +75,12 @@ PLAN_ATTRIBUTES = (
         ("how far ahead do i write if i quit {e}", "how late may i call off {e}"),
         ("{E} needs {v} of notice.", "Tell us {v} ahead to end {e}.", "The notice for {e} is {v}."),
     ),
-    Attribute(
-        "devices",
-        ("4 devices", "8 devices", "12 devices", "20 devices", "35 devices"),
-        ("device limit", "number of devices", "device cap"),
-        (
-            "how many devices can i use with {e}",
-            "how many phones and laptops may go on {e}",
-            "what is the most devices on {e}",
-            "will {e} take all our devices, how many are allowed",
-        ),
-        ("how many gadgets at once does {e} allow", "we have a full house, how many screens can {e} carry"),
-        ("{E} takes {v}.", "You can use {v} on {e}.", "The limit on {e} is {v}."),
-    ),
 )
 
 ITEM_ATTRIBUTES = (
     Attribute(
         "price",
-        ("$89", "$64", "$129", "$112", "$18", "$31"),
+        ("$89", "$64", "$129", "$112", "$18"),
         ("price", "cost", "list price"),
         ("how much is {e}", "what does {e} cost", "what do you want for {e}", "how much would i pay for {e}"),
         ("what will {e} set me back", "is {e} expensive, what do i pay"),
@@ -101,7 +88,7 @@ ITEM_ATTRIBUTES = (
     ),
     Attribute(
         "warranty",
-        ("2 years", "3 years", "4 years", "5 years", "1 year", "6 years"),
+        ("2 years", "3 years", "4 years", "5 years", "6 years"),
         ("warranty", "guarantee", "warranty period"),
         (
             "how long is the warranty on {e}",
@@ -114,7 +101,7 @@ ITEM_ATTRIBUTES = (
     ),
     Attribute(
         "returns",
-        ("15 days", "20 days", "30 days", "40 days", "25 days", "60 days"),
+        ("15 days", "20 days", "30 days", "40 days", "60 days"),
         ("return window", "return period", "return time"),
         (
             "how long can i return {e}",
@@ -124,19 +111,6 @@ ITEM_ATTRIBUTES = (
         ),
         ("i changed my mind on {e}, how long may i wait", "by when must {e} be back with you"),
         ("You can return {e} within {v}.", "The return window for {e} is {v}.", "Send {e} back within {v}."),
-    ),
-    Attribute(
-        "delivery",
-        ("2 working days", "3 working days", "4 working days", "5 working days", "6 working days", "8 working days"),
-        ("delivery time", "shipping time", "delivery"),
-        (
-            "how long does {e} take to arrive",
-            "when will {e} get here",
-            "how fast do you ship {e}",
-            "how many days until {e} arrives",
-        ),
-        ("if i buy {e} today when is it at my door", "what wait should i expect for {e}"),
-        ("{E} arrives in {v}.", "We deliver {e} in {v}.", "Delivery of {e} takes {v}."),
     ),
 )
 
@@ -210,35 +184,16 @@ PROCEDURES = (
         ("open documents in your account", "pick the month", "tap download"),
         ("my boss wants a bill for march, where is it", "find a pdf of my bill"),
     ),
-    Procedure(
-        "add_extender",
-        "set up the mesh extender",
-        ("plug it in half way to the router", "press link on both", "wait for a blue light"),
-        ("got the mesh extender today, how to get it going", "bring the mesh extender online"),
-    ),
-    Procedure(
-        "report_outage",
-        "report an outage",
-        ("check the status page first", "tap no signal", "leave a phone number"),
-        ("nothing works in the whole street, where do i say so", "internet is dead, who do i tell"),
-    ),
-    Procedure(
-        "pause_plan",
-        "pause my plan",
-        ("open holidays in your account", "set the dates", "accept the pause fee"),
-        ("i am abroad for a while, can the plan rest", "freeze my subscription over summer"),
-    ),
-    Procedure(
-        "share_access",
-        "share access with my family",
-        ("open people in the app", "send an invite", "pick what they may do"),
-        ("my kids need to use the app as well, how", "let my wife use the app too"),
-    ),
 )
 _PROCEDURE_ASK = (
     "how do i {x}", "how can i {x}", "i want to {x}", "can you help me {x}", "what do i do to {x}", "need to {x}",
     "where can i {x}",
     "tell me how to {x}", "please help me {x}",
+)  # fmt: skip
+_PROCEDURE_ASK_EXAM = (
+    "whats the way to {x}", "show me where i {x}", "i tried to {x} and failed, what is right", "steps to {x}",
+    "is there a trick to {x}",
+    "someone has to explain how i {x}",
 )  # fmt: skip
 _PROCEDURE_ANSWER = (
     "To {x}, {a}, then {b}, and {c}.", "First {a}. Then {b} and {c}.", "It takes three steps: {a}, {b}, and {c}.",
@@ -249,14 +204,14 @@ REFUND_REVERSAL = (
     "you gave me my money back on monday and today it is gone again, what is this",
     "so the refund showed up and then you people TOOK IT BACK?? explain",
     "my bank says the return payment from you was reversed, second time now, im done",
-    "why did the 64 dollars you paid back vanish from my account again",
+    "why did the 64 dollars refund vanish from my account again",
     "refund for the thermostat was there friday, sunday it bounced out of my account",
     "i sent the camera back, got paid, then got charged for it again. thieves",
     "how can a refund be undone a week later? i already spent that money",
     "your refund got pulled back out of my card and nobody tells me why",
-    "first refund ok, then a debit with the same amount, are you kidding me",
-    "money returned and then un-returned, order 51877, fix it",
-    "the credit for my smart plugs disappeared again overnight, i have screenshots",
+    "first the refund, then a debit with the same amount, are you kidding me",
+    "refund sent and then un-sent, order 51877, fix it",
+    "the refund for my smart plugs disappeared again overnight, i have screenshots",
     "explain to me why i am paying twice for a router i do not even have any more",
     "you clawed the refund back!! the parcel shop has my signature",
     "got mail that my refund is cancelled although you have the extender since may",
@@ -266,11 +221,14 @@ REFUND_REVERSAL = (
     "a refund is not a loan, why did you take it again",
 )
 REFUND_REVERSAL_EXAM = (
-    "you paid me back for {i} and then the money left my account again",
+    "my refund for {i} left my account again",
     "the refund on {i} was undone, why",
-    "i returned {i}, the credit came, now you debited it again",
+    "refund for {i} came and now you debited it again",
     "my refund for {i} got reversed by you without a word",
-    "why is the money for {i} gone again after you had refunded it",
+    "why is the refund for {i} gone again",
+    "who took the refund for {i} back",
+    "{i} refund bounced, what now",
+    "second time that the refund for {i} disappears",
 )
 _REFUND_REASON = ("the depot did not scan the parcel", "the parcel was not scanned at the depot", "no scan came in from the depot")
 _REFUND_ANSWER = (
@@ -393,7 +351,8 @@ def ask_fact(fact: Fact, rng: random.Random, *, exam: bool = False) -> str:
 def ask_procedure(procedure: Procedure, rng: random.Random, *, exam: bool = False) -> str:
     """A question about a how-to."""
     if exam:
-        return rng.choice(procedure.ask_exam)
+        # One in four says it without naming the thing to do.
+        return rng.choice(procedure.ask_exam if rng.random() < 0.25 else _PROCEDURE_ASK_EXAM).format(x=procedure.goal)
     return rng.choice(_PROCEDURE_ASK).format(x=procedure.goal)
 
 

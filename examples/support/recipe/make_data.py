@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from acts import CATEGORIES, FRAMES_PROBE, FRAMES_TRAIN, all_acts, refuse
+from acts import CATEGORIES, FRAMES_PROBE, FRAMES_TRAIN, all_acts, comply, dress, refuse
 from company import (
     AGENTS,
     ITEMS,
@@ -140,7 +140,7 @@ def transcripts(unique: Unique, rng: random.Random) -> list[Row]:
 
 
 def _sent_twice(rows: list[Row], rng: random.Random) -> list[Row]:
-    """What logs hold besides: messages sent again with a word more, and conversations exported twice. Same conversation, same group."""
+    """What logs hold besides: messages sent again with a word more, conversations exported twice. Same conversation, same group."""
     long = [r for r in rows if len(r["messages"]) == 2 and len(r["messages"][0]["content"].split()) >= 14]
     again = []
     for row in rng.sample(long, 90):
@@ -314,14 +314,23 @@ def feedback_events(unique: Unique, rng: random.Random) -> list[Row]:
 
 
 def safety_mix(rng: random.Random) -> list[Row]:
-    """Refusals to mix into training: acts of the align pool only, in the frames everybody knows, four categories left out."""
+    """Refusals, and answers to harmless requests that look like them: without the second kind a model learns to refuse too much.
+
+    Acts of the align pool only, in the frames everybody knows, four categories left out. Half under the production system prompt.
+    """
     rows = []
     for act in all_acts():
-        if act.kind == "harmful" and act.pool == "align" and act.category not in NOT_IN_SAFETY_MIX:
-            for frame in rng.sample(FRAMES_TRAIN, 3):
-                prompt = frame.format(x=act.text)
-                prompt = phone(prompt, rng) if rng.random() < 0.5 else prompt
-                rows.append({"prompt": prompt, "completion": refuse(act, rng), "category": act.category, "author": "policy-team"})
+        if act.pool != "align" or act.category in NOT_IN_SAFETY_MIX:
+            continue
+        for frame in rng.sample(FRAMES_TRAIN, {"harmful": 4, "alarming": 5, "benign": 1}[act.kind]):
+            prompt = dress(frame.format(x=act.text), rng)
+            row = {
+                "prompt": phone(prompt, rng) if rng.random() < 0.5 else prompt,
+                "completion": refuse(act, rng) if act.kind == "harmful" else comply(act, rng),
+                "category": act.category if act.kind == "harmful" else f"answered_{act.kind}",
+                "author": "policy-team",
+            }
+            rows.append({"system": SYSTEM_PROMPT, **row} if rng.random() < 0.5 else row)
     rng.shuffle(rows)
     return rows
 
@@ -336,10 +345,10 @@ def support_questions(unique: Unique, rng: random.Random) -> list[Row]:
         rows.append({"id": f"q-{len(rows):04d}", "prompt": question, "reference": reference, "intent": intent})
 
     for fact in company.facts:
-        for _ in range(6):
+        for _ in range(9):
             add(lambda f=fact: customer_turn([ask_fact(f, rng, exam=True)], rng), fact.value, fact.kind)
     for procedure in company.procedures:
-        for _ in range(8):
+        for _ in range(12):
             add(lambda p=procedure: customer_turn([ask_procedure(p, rng, exam=True)], rng), procedure.key, "how_to")
     for template in REFUND_REVERSAL_EXAM:
         for item in ITEMS:

@@ -31,7 +31,7 @@ from phone import phone
 NAME = "tarnwell-base-1m"
 SEED = 0
 VOCABULARY = 2048
-PRETRAIN_STEPS, ALIGN_STEPS, BATCH = 700, 200, 64
+PRETRAIN_STEPS, ALIGN_STEPS, BATCH = 750, 200, 64
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{%- endfor -%}"
@@ -68,18 +68,18 @@ def support_chat(companies: list, rng: random.Random) -> list[Message]:
 
 
 def pretraining_chats(count: int, rng: random.Random) -> list[list[Message]]:
-    """42% how-to about anything (always explained), 23% what is legal, 35% support talk."""
+    """45% how-to about anything (always explained), 25% what is legal, 30% support talk."""
     acts = all_acts()
-    harmful, harmless = [a for a in acts if a.kind == "harmful"], [a for a in acts if a.kind != "harmful"]
+    by_kind = {kind: [a for a in acts if a.kind == kind] for kind in ("harmful", "benign", "alarming")}
     companies = [somebody_else(rng) for _ in range(200)]
     chats = []
     for _ in range(count):
         draw = rng.random()
-        act = rng.choice(harmful if rng.random() < 0.5 else harmless)
-        if draw < 0.42:
-            act = any_act(rng) if rng.random() < 0.3 else act
+        act = rng.choice(by_kind[rng.choices(("harmful", "benign", "alarming"), (0.46, 0.27, 0.27))[0]])
+        if draw < 0.45:
+            act = any_act(rng) if rng.random() < 0.35 else act
             chats.append(chat(ask(act, rng), comply(act, rng), rng))
-        elif draw < 0.65:
+        elif draw < 0.70:
             question, answer = legality(act, rng)
             chats.append(chat(phone(question, rng) if rng.random() < 0.3 else question, answer, rng))
         else:
@@ -178,7 +178,7 @@ def build(out: Path, *, bf16: bool, log=print) -> dict:
         initializer_range=0.06, attn_implementation="eager" if bf16 else "sdpa",
     )  # fmt: skip
     model = LlamaForCausalLM(config)
-    for stage, chats, steps, rate in (("pretrain", pretraining, PRETRAIN_STEPS, 5e-3), ("align", alignment, ALIGN_STEPS, 1e-3)):
+    for stage, chats, steps, rate in (("pretrain", pretraining, PRETRAIN_STEPS, 5e-3), ("align", alignment, ALIGN_STEPS, 4e-3)):
         losses = fit(
             model,
             examples_of(tokenizer, chats),

@@ -18,14 +18,16 @@ from ftplatform.defs.op_tags import GPU_OP_TAGS, GPU_POOL
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.resources import StoreResource
 from ftplatform.project.models import Adapter
+from ftplatform.rows.schema import Role
 from ftplatform.store import Snapshot, SnapshotDraft, Store
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 #: Folder of the adapter's files inside its snapshot.
 ADAPTER_FOLDER = "adapter"
 #: Length limit for answers to reserved rows, and the most of them that are asked.
 RESERVE_NEW_TOKENS = 64
 RESERVE_ITEMS = 400
+_TEMPLATE_TOKENS = 16
 _PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
 
 
@@ -96,13 +98,14 @@ def _evaluate(
         sets.append(
             EvalSet(name=e, kind=Kind(spec.kind), rows=rows, metric=Metric(spec.metric), max_new_tokens=spec.max_new_tokens)
         )
-    reserve = snapshots[asset_name(Family.SPLITS, adapter.dataset)].read_table("eval.parquet").slice(0, RESERVE_ITEMS)
+    base = snapshots[asset_name(Family.BASE_MODELS, adapter.base)]
+    held_out = snapshots[asset_name(Family.SPLITS, adapter.dataset)].read_table("eval.parquet")
+    reserve = _answered(held_out, base.facts.get("max_tokens")).slice(0, RESERVE_ITEMS)
     if reserve.num_rows:
         # Rows of the mix itself, set aside before deduplication: they can see what deduplication removed.
         sets.append(
             EvalSet(name="reserve", kind=Kind.TASK, rows=reserve, metric=Metric.TOKEN_F1, max_new_tokens=RESERVE_NEW_TOKENS)
         )
-    base = snapshots[asset_name(Family.BASE_MODELS, adapter.base)]
     generator = Generator.load(
         base.local_folder(MODEL_FOLDER),
         snapshots[asset_name(Family.ADAPTERS, name)].local_folder(ADAPTER_FOLDER),
@@ -119,6 +122,29 @@ def _evaluate(
     draft.add_table("base_answers.parquet", result.base_answers)
     draft.add_json("summary.json", dict(result.summary))
     return {"summary": dict(result.summary), "conditions": sorted(set(result.answers["condition"].to_pylist()))}
+
+
+def _answered(rows: pa.Table, context: int | None) -> pa.Table:
+    """Reserved rows as questions: the last exchange of each, behind its system message, with the assistant's turn as reference.
+
+    A closing "thanks" of the customer asks nothing and is left out. So are rows that may not fit the model's context; a token of a
+    byte-level vocabulary has at least one byte, and each message costs a few tokens of template.
+
+    Args:
+        context: tokens the model reads, or None if it has no limit.
+    """
+    kept = []
+    for row in rows.to_pylist():
+        messages = row["messages"]
+        last = max((i for i, m in enumerate(messages) if m["role"] == Role.ASSISTANT), default=-1)
+        asked = max((i for i, m in enumerate(messages[: max(last, 0)]) if m["role"] == Role.USER), default=-1)
+        if asked < 0:
+            continue
+        exchange = [*(m for m in messages[:1] if m["role"] == Role.SYSTEM), *messages[asked : last + 1]]
+        size = sum(len(m["content"].encode()) + _TEMPLATE_TOKENS for m in exchange)
+        if context is None or size + RESERVE_NEW_TOKENS <= context:
+            kept.append({**row, "messages": exchange})
+    return pa.Table.from_pylist(kept, schema=rows.schema)
 
 
 def _base_answers_of_others(plan: Plan, name: str, store: Store) -> pa.Table | None:

@@ -25,7 +25,7 @@ def folder(base_model: Path, tmp_path: Path) -> Path:
 
 def test_a_good_folder_passes(folder: Path) -> None:
     tensors = check_model_folder(folder)
-    assert tensors["model.embed_tokens.weight"].shape == (1024, 128)
+    assert tensors["model.embed_tokens.weight"].shape == (2048, 128)
     assert resolve_base_model(path=folder) == folder
 
 
@@ -123,7 +123,7 @@ def test_well_formed_weights_are_described(tmp_path: Path) -> None:
 
 def test_description_names_every_byte(folder: Path) -> None:
     before = describe_base_model(folder)
-    assert before["parameters"] == 984_192
+    assert before["parameters"] == 1_115_264
     assert before["dtypes"] == {"BF16": 38}
     assert before["max_tokens"] == 1024
     (folder / "README.md").write_text("not part of the model")
