@@ -70,7 +70,9 @@ def _release(plan: Plan, name: str, adapter: Adapter) -> dg.AssetsDefinition:
                     license_texts={path: text for path, text in evidence_texts(plan.loaded).items() if path in named},
                     description=adapter.description or "",
                 )
-                draft.add_folder("", out)
+                # By value: the draft is written after this folder is gone.
+                for file in sorted(path for path in out.rglob("*") if path.is_file()):
+                    draft.add_bytes(file.relative_to(out).as_posix(), file.read_bytes())
             return {"closure": trained.facts["closure"], "checks": len(evaluations)}
 
         # The evaluations are part of what is released: other evidence is another release.
