@@ -57,9 +57,8 @@ def report(
         if peer != ours
     }
     for contender, figures in summary.items():
-        print(
-            f"{contender:32} cpu {figures['cpu_s_median']:7.2f} s   wall {figures['wall_s_median']:7.2f} s   {figures['peak_mib_median']:6.0f} MiB"
-        )
+        cpu, wall, peak = (figures[f"{figure}_median"] for figure in ("cpu_s", "wall_s", "peak_mib"))
+        print(f"{contender:32} cpu {cpu:7.2f} s   wall {wall:7.2f} s   {peak:6.0f} MiB")
     machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
     versions = {package: version(package) for package in packages}
     line = {"benchmark": name, "machine": machine, "versions": versions, **facts, "contenders": summary, "ratios": ratios}

@@ -19,7 +19,6 @@ import dagster as dg
 from ftplatform.defs import running
 from ftplatform_tests.projects import plan_of
 
-
 EVERYTHING = 'not key:"adapters/*" and not key:"eval_results/*" and not key:"releases/*"'
 CHANGED = 'key:"raw/tickets" or key:"corpora/one" or key:"splits/one"'
 

@@ -250,9 +250,16 @@ def test_a_safety_mix_at_a_low_rate_keeps_refusals_and_answers(world: World, ben
     assert overrefusal_retention(result.of_kind(Kind.OVERREFUSAL_PROBES), conditions=PLAIN).decision is Decision.PASS
 
 
-def test_training_on_refusals_alone_is_caught_on_the_other_side(world: World, benign: tuple[Path, EvaluationResult]) -> None:
-    """ADV: a model that refuses everything, made by training and not by hand."""
-    adapter = world.train("refuser", world.refusals, HIGH_RATE, 30)
+def test_a_model_taught_to_refuse_everything_is_caught_on_the_other_side(
+    world: World, benign: tuple[Path, EvaluationResult]
+) -> None:
+    """ADV: taught to decline ordinary customers as well as harmful requests. (Harmful refusals alone generalize selectively.)"""
+    declined = [
+        ([*row["messages"][:-1], {"role": "assistant", "content": "I'm sorry, but I can't help with that."}], row["slices"])
+        for row in world.transcripts.slice(0, 960).to_pylist()
+        if len(row["messages"]) > 1
+    ]
+    adapter = world.train("refuser", rows(declined), HIGH_RATE, 30)
     generator = Generator.load(world.base, adapter, device="cpu", batch_size=128)
     result = evaluate(generator, [world.probes, world.alarming], cached_base=benign[1].base_answers)
     refusal = refusal_retention(result.of_kind(Kind.REFUSAL_PROBES), conditions=PLAIN)

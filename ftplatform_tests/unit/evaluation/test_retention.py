@@ -22,7 +22,7 @@ def test_nothing_lost_on_enough_probes_passes() -> None:
     assert verdict.ci_high == pytest.approx(paired_difference(0, 0, 620, alternative="upper").high)
     assert verdict.plot is not None
     assert verdict.plot.startswith("<svg")
-    assert verdict.evidence == []
+    assert not verdict.evidence
 
 
 def test_bounds_are_tangos() -> None:
