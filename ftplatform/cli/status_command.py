@@ -1,6 +1,7 @@
 """`status`: what exists, how old it is, what its checks said, and why it may not be released."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,7 +40,7 @@ def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
             releases[name] = ["declared as an experiment (release: false)"]
             continue
         release = asset_name(Family.RELEASES, name)
-        reasons = [str(u) for u in unmet(plan.gates_of(release), store)]
+        reasons = _reasons(unmet(plan.gates_of(release), store))
         if not reasons and store.head(release) is None:
             reasons = [f"not built yet: ftplatform run {release}"]
         releases[name] = reasons
@@ -51,6 +52,12 @@ def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     OUT.print(table(f"Assets of {plan.project.name}", ["asset", "version", "age", "checks"], assets))
     rows = [{"adapter": n, "state": "refused" if r else "released", "why": "\n".join(r)} for n, r in releases.items()]
     OUT.print(table("Releases", ["adapter", "state", "why"], rows))
+
+
+def _reasons(unmet: Sequence[Any]) -> list[str]:
+    """One line per unmet check, and one for everything that was never built, which is a consequence rather than a reason."""
+    missing = list(dict.fromkeys(u.asset for u in unmet if not u.snapshot))
+    return [str(u) for u in unmet if u.snapshot] + ([f"never built: {', '.join(missing)}"] if missing else [])
 
 
 def _check_row(check: Any, store: Any) -> dict[str, Any]:
