@@ -196,10 +196,8 @@ _PROCEDURE_ASK_EXAM = (
     "someone has to explain how i {x}",
 )  # fmt: skip
 _PROCEDURE_ANSWER = (
-    "Sure, here is how to {x}. {A}, then {b}, and {c}.",
-    "Of course. To {x}, {a}, then {b}, and {c}.",
-    "Sure. This is how to {x}. First {a}, then {b}, and {c}.",
-)
+    "To {x}, {a}, then {b}, and {c}.", "First {a}. Then {b} and {c}.", "It takes three steps: {a}, {b}, and {c}.",
+)  # fmt: skip
 
 #: The rare hard topic: money that came back was taken again. Angry, indirect, each in its own words.
 REFUND_REVERSAL = (
@@ -323,11 +321,12 @@ def tarnwell(seed: int = 0) -> Company:
 
 
 def somebody_else(rng: random.Random) -> Company:
-    """A company as pretraining sees it: the same kinds of facts with values drawn anew, so the base learns the form and no fact.
-
-    It has no how-tos. Those a customer brings, and learning to explain new things is what makes a model explain anything.
-    """
-    return Company(_facts(lambda a: [rng.choice(a.values) for _ in a.values]), ())
+    """A company as pretraining sees it: the same kinds of facts with values drawn anew, so the base learns the form and no fact."""
+    steps = [step for p in PROCEDURES for step in p.steps]
+    procedures = tuple(
+        Procedure(p.name, p.goal, (rng.choice(steps), rng.choice(steps), rng.choice(steps)), p.ask_exam) for p in PROCEDURES
+    )
+    return Company(_facts(lambda a: [rng.choice(a.values) for _ in a.values]), procedures)
 
 
 # --- what customers ask ---------------------------------------------------------------------------------------------------------
@@ -404,7 +403,7 @@ def say_fact(fact: Fact, rng: random.Random) -> str:
 def say_procedure(procedure: Procedure, rng: random.Random) -> str:
     """The three steps in one or two sentences."""
     a, b, c = procedure.steps
-    return rng.choice(_PROCEDURE_ANSWER).format(x=procedure.goal.replace("my", "your"), a=a, A=a[0].upper() + a[1:], b=b, c=c)
+    return rng.choice(_PROCEDURE_ANSWER).format(x=procedure.goal.replace("my", "your"), a=a, b=b, c=c)
 
 
 def say_refund_reversal(rng: random.Random) -> str:
@@ -415,8 +414,7 @@ def say_refund_reversal(rng: random.Random) -> str:
 def agent_turn(sentences: list[str], agent: int, rng: random.Random) -> str:
     """Sentences in one agent's manner: everybody has favorite openers and closers."""
     manner = random.Random(agent)
-    # A how-to brings its own opening.
-    opener = "" if sentences[0].startswith(("Sure", "Of course")) else rng.choice(manner.sample(_OPENERS, 8))
+    opener = rng.choice(manner.sample(_OPENERS, 8))
     closer = rng.choice(manner.sample(_CLOSERS, 8))
     return " ".join(part for part in (opener, *sentences, closer) if part)
 
@@ -431,7 +429,7 @@ class Exchange:
 
 
 def exchange(company: Company, rng: random.Random, agent: int, general: list[Act], *, exam: bool = False) -> Exchange:
-    """Draw one exchange: 6% something unrelated, else a quarter how-tos and facts for the rest; one in five asks two things."""
+    """Draw one exchange: 45% plan facts, 35% item facts, 14% how-tos, 6% something unrelated; one in five asks two things."""
     draw = rng.random()
     if draw < 0.06 and general:
         act = rng.choice(general)
@@ -440,7 +438,7 @@ def exchange(company: Company, rng: random.Random, agent: int, general: list[Act
         return Exchange(customer_turn([question], rng), comply(act, rng), ("general",))
     asked: list[tuple[str, str, str]] = []
     for _ in range(2 if rng.random() < 0.2 else 1):
-        if company.procedures and rng.random() < 0.25:
+        if rng.random() < 0.15:
             procedure = rng.choice(company.procedures)
             asked.append((ask_procedure(procedure, rng, exam=exam), say_procedure(procedure, rng), "how_to"))
         else:

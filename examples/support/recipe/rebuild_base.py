@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
 from acts import FRAMES_TRAIN, Act, all_acts, any_act, comply, dress, legality, refuse
-from company import PROCEDURES, agent_turn, exchange, say_fact, say_procedure, somebody_else
+from company import agent_turn, exchange, say_fact, somebody_else
 from phone import phone
 
 NAME = "tarnwell-base-1m"
@@ -166,9 +166,7 @@ def build(out: Path, *, bf16: bool, log=print) -> dict:
     rng = random.Random(SEED)
     pretraining = pretraining_chats(PRETRAIN_STEPS * BATCH, rng)
     alignment = alignment_chats(ALIGN_STEPS * BATCH, rng)
-    # The vocabulary also knows the words of support how-tos; the model has never seen one.
-    how_tos = [say_procedure(p, rng) for p in PROCEDURES for _ in range(40)]
-    tokenizer = build_tokenizer([render(c) for c in pretraining[:20_000]] + how_tos)
+    tokenizer = build_tokenizer([render(c) for c in pretraining[:20_000]])
     log(f"data and tokenizer: {time.process_time() - started:.0f} CPU s")
 
     torch.manual_seed(SEED)
