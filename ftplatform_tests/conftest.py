@@ -17,6 +17,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 settings.register_profile("ftplatform", deadline=None)
 settings.load_profile("ftplatform")
 
+#: Fixtures of a real S3 API: `s3_server`, `prefix`, `proxy`.
+pytest_plugins = ["ftplatform_tests.s3"]
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

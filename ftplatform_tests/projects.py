@@ -13,6 +13,7 @@ import yaml
 
 from ftplatform.defs.plan import Plan
 from ftplatform.project.loading import load_project
+from ftplatform_tests.s3 import BUCKET
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BASE_MODEL = REPOSITORY / "examples" / "support" / "base_model"
@@ -104,6 +105,12 @@ def small_project(root: Path, change: Callable[[dict[str, Any]], None] | None = 
         change(project)
     shutil.copytree(BASE_MODEL, root / "base_model", dirs_exist_ok=True)
     return save(root, project)
+
+
+def on_faulty_s3(project: dict[str, Any], url: str, prefix: str) -> None:
+    """Move a project's store to the test bucket behind `url`."""
+    project["store"] = f"s3://{BUCKET}/{prefix}"
+    project["store_options"] = {"endpoint_url": url, "region": "us-east-1", "deadline": "30"}
 
 
 def save(root: Path, project: Mapping[str, Any]) -> Path:

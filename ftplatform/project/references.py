@@ -11,7 +11,7 @@ import zoneinfo
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from ftplatform.errors import FtplatformError
-from ftplatform.project.check_names import KNOWN_CHECKS
+from ftplatform.project.check_names import ADJUSTABLE_CHECKS, KNOWN_CHECKS
 from ftplatform.project.credentials import credential_in, names_a_credential, shown
 from ftplatform.project.cron import cron_problem
 from ftplatform.project.files import check_files
@@ -217,6 +217,8 @@ def _check_gates(project: Project, known_checks: Collection[str], report: Report
             )
         elif gate.threshold is None and gate.severity is None:
             report(("gates", name), "changes nothing; give 'threshold' or 'severity', or remove it", warning=True)
+        elif gate.threshold is not None and name in KNOWN_CHECKS and name not in ADJUSTABLE_CHECKS:
+            report(("gates", name, "threshold"), f"{name} is an exact rule without a limit to move; only 'severity' can be set")
 
 
 def _check_schedules(project: Project, report: Report) -> None:

@@ -154,7 +154,6 @@ class S3Backend:
         self._options = options
         self._part = part
         self._page = page
-        self._conditional = False
 
     @property
     def url(self) -> str:
@@ -377,7 +376,7 @@ class S3Backend:
 
     def _require_conditional_writes(self) -> None:
         """Refuse a server that accepts conditional headers and ignores them: two runs would overwrite each other unnoticed."""
-        if self._conditional:
+        if (self._bucket, self._prefix, self._options) in _conditional:
             return
         key, mark = "format.json", b'{"schema":"ftplatform.store/1"}'
         self._swap(key, mark, None)
@@ -394,7 +393,7 @@ class S3Backend:
                 f"{self.url}: the server ignores {next(iter(condition))}, so two runs could overwrite each other.",
                 remedy="Use a server or version that enforces If-None-Match and If-Match.",
             )
-        self._conditional = True
+        _conditional.add((self._bucket, self._prefix, self._options))
 
     # ---- requests --------------------------------------------------------------------------------------------------------
 
@@ -417,6 +416,7 @@ class S3Backend:
         """One request, once."""
         from botocore import exceptions
         from botocore.parsers import ResponseParserError
+        from urllib3.exceptions import HTTPError  # botocore lets it through when a body it reads itself (a listing) breaks off
 
         connected = client(self._options)
         try:
@@ -425,7 +425,7 @@ class S3Backend:
             raise self._classify(error, parameters.get("Key", "")) from error
         except exceptions.SSLError as error:
             raise StoreError(f"{self.url}: {error}", remedy="Check the certificate of the endpoint.") from error
-        except (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError, OSError) as error:
+        except (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError, HTTPError, OSError) as error:
             raise _Transient(f"{type(error).__name__}: {error}") from error
         except ResponseParserError as error:
             raise _Transient(f"unreadable response: {error}") from error
@@ -457,6 +457,9 @@ class S3Backend:
             return _Transient(text)
         return StoreError(f"{self.url}/{key}: {text}.", remedy="Check endpoint_url and whether the server supports this request.")
 
+
+#: Places that were seen to enforce conditional writes: a process opens a store once a step and asks once.
+_conditional: set[tuple[str, str, Options]] = set()
 
 #: By profile. A session holds the parsed service description, the dearest part of setting up a client.
 _sessions: dict[str | None, Any] = {}

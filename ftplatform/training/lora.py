@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,10 @@ def add_adapter(model: torch.nn.Module, settings: LoraSettings, *, base_name: st
     )
     torch.manual_seed(seed)
     try:
-        adapted = get_peft_model(model, config)  # pyright: ignore[reportArgumentType]
+        with warnings.catch_warnings():
+            # PEFT asks transformers for a property it has renamed; nothing a user could do about it.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            adapted = get_peft_model(model, config)  # pyright: ignore[reportArgumentType]
     except ValueError as error:
         raise TrainingError(
             f"no adapter fits {base_name}: {error}", remedy="Name modules of this model in lora.target_modules."

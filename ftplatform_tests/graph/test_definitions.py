@@ -9,7 +9,6 @@ from ftplatform.defs.build import build_defs
 from ftplatform.defs.io_managers import SnapshotIOManager
 from ftplatform.defs.keys import Family, from_key, to_key
 from ftplatform.defs.op_tags import GPU_OP_TAGS, GPU_POOL
-from ftplatform.errors import ProjectError
 from ftplatform_tests.projects import REPOSITORY, plan_of, small_project
 
 
@@ -126,9 +125,3 @@ def test_jobs_schedules_and_sensors(definitions):
     nightly = repository.get_job("revalidate")
     assert not nightly.asset_layer.selected_asset_keys, "the nightly job must not be able to materialize anything"
     assert len(nightly.asset_layer.asset_graph.asset_check_keys) > 0
-
-
-def test_a_threshold_that_would_do_nothing_is_refused(tmp_path):
-    plan = plan_of(small_project(tmp_path, lambda p: p.update(gates={"contamination_exact": {"threshold": 0.1}})))
-    with pytest.raises(ProjectError, match=r"gates\.contamination_exact\.threshold"):
-        _ = plan.checks

@@ -11,20 +11,10 @@ from ftplatform.defs.asset_checks.row_checks import row_checks
 from ftplatform.defs.asset_checks.split_checks import split_checks
 from ftplatform.defs.checks import Check
 from ftplatform.defs.plan import Plan
-from ftplatform.errors import ProjectError
-
-#: Checks whose limit a project may move; the others are exact rules, and a threshold on them would silently do nothing.
-ADJUSTABLE = frozenset({"input_surface_match", "refusal_retention", "overrefusal_retention", "task_regression"})
 
 
 def all_checks(plan: Plan) -> Iterator[Check]:
     """Every check. Missing evidence refuses on what a release is built from and warns elsewhere (SPEC 2.5.2)."""
-    for name, gate in plan.project.gates.items():
-        if gate.threshold is not None and name not in ADJUSTABLE:
-            raise ProjectError(
-                f"gates.{name}.threshold: this check has no limit to move.",
-                remedy=f"Remove it, or use 'severity'. A threshold may be set for {', '.join(sorted(ADJUSTABLE))}.",
-            )
     for family in (license_checks, row_checks, split_checks, realism_checks, adapter_checks, eval_checks):
         for check in family(plan):
             override = plan.project.gates.get(check.name)

@@ -16,8 +16,8 @@ from ftplatform.store import SnapshotDraft, Store, s3
 from ftplatform.store.local import hash_file
 from ftplatform.store.names import blob_key
 from ftplatform.store.s3 import S3Backend, parse_options
-from ftplatform_tests.integration.store.conftest import BUCKET, S3Server
-from ftplatform_tests.integration.store.fault_proxy import Fault, FaultProxy, Kind
+from ftplatform_tests.fault_proxy import Fault, FaultProxy, Kind
+from ftplatform_tests.s3 import BUCKET, S3Server
 from ftplatform_tests.unit.store.builders import build, record
 
 Opener = Callable[..., Store]
@@ -124,6 +124,15 @@ def test_flipped_heads_never_name_another_snapshot(open_s3: Opener, proxy: Fault
     for _ in range(15):
         proxy.plan(Fault("flip", method="GET", path="heads/", times=2))
         assert store.head("raw/a") == head
+
+
+@pytest.mark.parametrize("kind", ["cut", "shorten", "reset", "status"])
+def test_a_listing_survives_passing_faults(open_s3: Opener, proxy: FaultProxy, kind: Kind) -> None:
+    store = open_s3()
+    store.publish(with_table(store))
+    proxy.plan(Fault(kind, method="GET", path="list-type=2"))
+    assert open_s3(proxy.url).assets() == ["raw/a"]
+    assert proxy.hits(kind) == 1
 
 
 def test_flipped_listings_never_hide_or_invent_an_asset(open_s3: Opener, proxy: FaultProxy) -> None:

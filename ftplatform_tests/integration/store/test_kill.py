@@ -14,8 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from ftplatform.store import Store, scratch
-from ftplatform_tests.integration.store.conftest import BUCKET, S3Server
 from ftplatform_tests.integration.store.publisher import ASSET, CHECK
+from ftplatform_tests.s3 import BUCKET, S3Server
 from ftplatform_tests.unit.store.builders import build, record
 
 KILLS = 30

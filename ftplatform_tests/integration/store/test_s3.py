@@ -18,7 +18,7 @@ from ftplatform.store import SnapshotDraft, Store, s3
 from ftplatform.store.local import hash_file
 from ftplatform.store.names import blob_key
 from ftplatform.store.s3 import S3Backend, parse_options
-from ftplatform_tests.integration.store.conftest import BUCKET, S3Server
+from ftplatform_tests.s3 import BUCKET, S3Server
 from ftplatform_tests.unit.store.builders import build, record
 
 Opener = Callable[..., Store]

@@ -218,6 +218,12 @@ def fetched(url: str, data: bytes | None = None) -> bytes | None:
         return None
 
 
+def asset_keys(address: str) -> set[str] | None:
+    """The assets a webserver shows, None while it shows none."""
+    answer = fetched(f"{address}/graphql", b'{"query": "{assetNodes{assetKey{path}}}"}') or b'{"data": {"assetNodes": []}}'
+    return {"/".join(node["assetKey"]["path"]) for node in json.loads(answer)["data"]["assetNodes"]} or None
+
+
 def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
@@ -262,8 +268,8 @@ def test_code_server_webserver_and_daemon_work_as_separate_processes(
             info = until(lambda: fetched(f"{address}/server_info"), webserver, logs[1])
             assert version("dagster") in info.decode()
             until(lambda: succeeds(["dagster._daemon", "liveness-check"], values), daemons, logs[2])
-            answer = until(lambda: fetched(f"{address}/graphql", b'{"query": "{assetNodes{assetKey{path}}}"}'), webserver, logs[1])
-    keys = {"/".join(node["assetKey"]["path"]) for node in json.loads(answer)["data"]["assetNodes"]}
+            # The webserver answers before it has asked the code server what there is: until then the list is empty.
+            keys = until(lambda: asset_keys(address), webserver, logs[1])
     assert {"raw/tickets", "splits/support", "adapters/support"} <= keys
     # Nothing was written to the home: in the image it is read-only and belongs to root.
     assert [path.name for path in home.iterdir()] == ["dagster.yaml"]

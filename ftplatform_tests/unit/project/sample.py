@@ -67,7 +67,7 @@ rewards:
 endpoints:
   chat: {path: logs/chat.csv, adapter: support}
 gates:
-  slice_survival: {threshold: 0.02, severity: error}
+  task_regression: {threshold: 0.02, severity: error}
 schedules: {nightly: "30 2 * * *", timezone: Europe/Paris}
 alerts: {webhook_env: ALERT_WEBHOOK}
 """

@@ -34,7 +34,7 @@ def test_a_valid_file_becomes_typed_models(tmp_path: Path) -> None:
     assert project.datasets["support"].slices["refunds"].must_keep is True
     assert project.adapters["support"].training.learning_rate == 1e-3
     assert project.adapters["support"].training.lora.rank == 8
-    assert project.gates["slice_survival"].threshold == 0.02
+    assert project.gates["task_regression"].threshold == 0.02
     assert loaded.warnings == ()
 
 
@@ -105,7 +105,7 @@ def test_license_no_and_version_1_10_stay_what_they_are(tmp_path: Path) -> None:
             "commercial_model]", "comercial]", "use[2]", "'comercial'", "commercial_model", "teacher", id="enum in a list"
         ),
         pytest.param(
-            "severity: error", "severity: eror", "gates.slice_survival.severity", "'eror'", "error", "warn", id="optional literal"
+            "severity: error", "severity: eror", "gates.task_regression.severity", "'eror'", "error", "warn", id="optional literal"
         ),
         pytest.param(
             "[q_proj, v_proj]",
@@ -241,7 +241,7 @@ def test_everything_is_reported_at_once_syntax_types_and_references(tmp_path: Pa
         ("    base: tiny\n", "    bse: tinny\n"),
         ("    dataset: support\n", "    dataset: suport\n"),
         ("steps: 20", "steps: many"),
-        ("  slice_survival:", "  slice_survivl:"),
+        ("  task_regression:", "  task_regresion:"),
         ("Europe/Paris", "Europe/Pariss"),
         ("alerts: {webhook_env: ALERT_WEBHOOK}", "alerts:"),
     ):
@@ -255,7 +255,7 @@ def test_everything_is_reported_at_once_syntax_types_and_references(tmp_path: Pa
         (line_with(text, "bse:"), "adapters.support.bse"),
         (line_with(text, "suport"), "adapters.support.dataset"),
         (line_with(text, "many"), "adapters.support.training.steps"),
-        (line_with(text, "slice_survivl"), "gates.slice_survivl"),
+        (line_with(text, "task_regresion"), "gates.task_regresion"),
         (line_with(text, "Pariss"), "schedules.timezone"),
         (line_with(text, "alerts:"), "alerts"),
     ]
@@ -280,7 +280,7 @@ def test_messages_neither_repeat_credentials_nor_control_characters(tmp_path: Pa
     secret = "AKIAABCDEFGHIJKLMNOP"
     text = changed("steps: 20", f"steps: {secret}").replace("surface: production", f"surface: {secret}")
     text = text.replace("owner: team:data", f"owner: {secret}").replace("  refusals:\n", f"  {secret}:\n")
-    text = text.replace("base: tiny", f"base: {secret}").replace("slice_survival:", f"{secret}:")
+    text = text.replace("base: tiny", f"base: {secret}").replace("task_regression:", f"{secret}:")
     text = text.replace("name: support", 'name: "a\\e[31mb"')
     with pytest.raises(ProjectFileError) as caught:
         load_project(write(tmp_path, text))

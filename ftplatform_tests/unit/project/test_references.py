@@ -42,7 +42,7 @@ def problems_of(folder: Path, text: str) -> tuple[Problem, ...]:
         ),
         ("rewards.parquet, adapter: support", "rewards.parquet, adapter: suport", "rewards.ledger.adapter", "support"),
         ("logs/chat.csv, adapter: support", "logs/chat.csv, adapter: other", "endpoints.chat.adapter", None),
-        ("  slice_survival:", "  slice_survivl:", "gates.slice_survivl", "slice_survival"),
+        ("  task_regression:", "  task_regresion:", "gates.task_regresion", "task_regression"),
     ],
 )
 def test_every_mention_must_be_declared(tmp_path: Path, old: str, new: str, key: str, suggestion: str | None) -> None:
@@ -120,11 +120,18 @@ def test_comparing_real_inputs_with_themselves_warns(tmp_path: Path) -> None:
 
 def test_a_gate_that_changes_nothing_warns(tmp_path: Path) -> None:
     (warning,) = load_project(write(tmp_path, changed("{threshold: 0.02, severity: error}", "{}"))).warnings
-    assert warning.key == "gates.slice_survival"
+    assert warning.key == "gates.task_regression"
+
+
+def test_a_threshold_on_an_exact_rule_is_refused(tmp_path: Path) -> None:
+    text = changed("task_regression: {threshold", "contamination_exact: {threshold")
+    (problem,) = problems_of(tmp_path, text)
+    assert (problem.key, problem.line) == ("gates.contamination_exact.threshold", line_with(text, "contamination_exact"))
+    assert "severity" in problem.message
 
 
 def test_known_checks_can_be_given(tmp_path: Path) -> None:
-    path = write(tmp_path, changed("slice_survival", "my_check"))
+    path = write(tmp_path, changed("task_regression", "my_check"))
     assert "my_check" in load_project(path, known_checks=["my_check"]).project.gates
     with pytest.raises(ProjectFileError, match="no check 'my_check'"):
         load_project(path)

@@ -58,7 +58,7 @@ def test_the_shortest_file_passes() -> None:
         ("    base: tiny\n", ""),
         ("  tickets:\n", "  Tickets:\n"),
         ("  ledger:", "  a__b:"),
-        ("slice_survival", "slice_survivl"),
+        ("task_regression", "task_regresion"),
         ("ALERT_WEBHOOK", "alert"),
         ("alerts: {webhook_env: ALERT_WEBHOOK}", "alerts: null"),
         ("use: [train", "use: [trian"),

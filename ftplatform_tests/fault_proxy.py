@@ -146,6 +146,8 @@ class FaultProxy:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body are two writes: with Nagle's algorithm the second would wait 40 ms for a delayed acknowledgment.
+    disable_nagle_algorithm = True
     owner: FaultProxy
 
     def _handle(self) -> None:
