@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PROJECT ?= examples/support
 
-.PHONY: demo test lint ui clean
+.PHONY: demo test quick lint ui clean
 
 demo: $(VENV)/.installed  ## runs the bundled project end to end and prints the table of checks
 	$(BIN)/ftplatform demo
@@ -13,6 +13,9 @@ test: $(VENV)/.test-installed  ## everything: lint, types, unit, graph, integrat
 	PYTHON=$(BIN)/python bash deploy/ensure_chromium.sh
 	$(MAKE) lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+quick: $(VENV)/.test-installed  ## the everyday suite: all but the tests that take minutes
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .

@@ -14,6 +14,9 @@ from ftplatform.release.bundle import verify_release
 from ftplatform.store import Store
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("demo") / "project"

@@ -50,6 +50,7 @@ def test_the_data_is_what_the_recipe_writes(example: Path, tmp_path: Path) -> No
     assert [name for name in written if name.suffix != ".gz" and written[name] != shipped[name]] == []
 
 
+@pytest.mark.slow
 def test_the_recipe_makes_the_model_again(example: Path, card: dict[str, Any], tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, str(example / "recipe" / "rebuild_base.py"), "--out", str(tmp_path / "base")],
