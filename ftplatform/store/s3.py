@@ -425,7 +425,13 @@ class S3Backend:
             raise self._classify(error, parameters.get("Key", "")) from error
         except exceptions.SSLError as error:
             raise StoreError(f"{self.url}: {error}", remedy="Check the certificate of the endpoint.") from error
-        except (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError, HTTPError, OSError) as error:
+        except (
+            exceptions.HTTPClientError,
+            exceptions.ConnectionError,
+            exceptions.IncompleteReadError,
+            HTTPError,
+            OSError,
+        ) as error:
             raise _Transient(f"{type(error).__name__}: {error}") from error
         except ResponseParserError as error:
             raise _Transient(f"unreadable response: {error}") from error

@@ -13,7 +13,6 @@ import pytest
 from ftplatform.release.bundle import verify_release
 from ftplatform.store import Store
 
-
 pytestmark = pytest.mark.slow
 
 
