@@ -25,7 +25,16 @@ from ftplatform.licensing.rights import (
     any_of,
     transfer,
 )
-from ftplatform.licensing.terms import DEFAULT_ROLES, Assessment, Kind, SourceTerms, assess_all, conflict_loosens
+from ftplatform.licensing.terms import (
+    DEFAULT_ROLES,
+    Assessment,
+    Kind,
+    SourceTerms,
+    assess_all,
+    conflict_loosens,
+    withdrawn_rows,
+    withdrawn_terms,
+)
 from ftplatform.rows.masking import excerpt
 from ftplatform.verdict import MAX_EVIDENCE, Decision, Verdict
 
@@ -210,9 +219,10 @@ def license_allows_use(
     Returns:
         Pass only if no row violates any use. Unknown is a violation. No rows, or no uses, is insufficient evidence.
     """
-    grouped = rows if isinstance(rows, Provenance) else provenance(rows, parent_rows)
+    known = list(_values(terms))
+    grouped = rows if isinstance(rows, Provenance) else provenance(rows, parent_rows, withdrawn_rows(known))
     wanted = _wanted(uses)
-    judge = _Judge(assess_all(_values(terms), policy), roles or {}, grouped.ancestors)
+    judge = _judge_of(known, policy, roles, grouped.ancestors)
     used = _names_in(grouped)
     common: dict[str, Any] = {
         "statistic": "rows whose licenses do not allow a declared use",
@@ -411,6 +421,11 @@ class _Judge:
         return [*origins, *(leaf for parent in parents for leaf in self._leaves(parent, use))]
 
 
+def _judge_of(terms: Iterable[SourceTerms], policy: Policy, roles: Roles | None, ancestors: Mapping[str, Combination]) -> _Judge:
+    known = list(terms)
+    return _Judge(assess_all([*known, *withdrawn_terms(known).values()], policy), roles or {}, ancestors)
+
+
 def _violations_plot(violations: Sequence[_Violation], rows: int) -> str:
     from ftplatform.plots import bars
 
@@ -463,9 +478,10 @@ def filter_unlicensed(
         (kept, removed): `kept` has the columns and order of `rows`; `removed` has `REMOVED_SCHEMA`, one entry per removed row with
         the most restrictive use it fails. kept + removed = rows.
     """
-    found = provenance_per_row(rows, parent_rows)
+    known = list(_values(terms))
+    found = provenance_per_row(rows, parent_rows, withdrawn_rows(known))
     wanted = _wanted(uses)
-    judge = _Judge(assess_all(_values(terms), policy), roles or {}, found.ancestors)
+    judge = _judge_of(known, policy, roles, found.ancestors)
     columns: dict[str, list[str | None]] = {name: [] for name in REMOVED_SCHEMA.names[1:]}
     for combination in found.combinations:
         reason = _reason(judge, combination, wanted)

@@ -6,7 +6,7 @@ the combination that row belongs to, itself found the same way; otherwise every 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,20 +67,25 @@ class Provenance:
 Rows = pa.Table | Iterable[pa.RecordBatch]
 
 
-def provenance(rows: Rows, parent_rows: pa.Table | None = None) -> Provenance:
+#: Ids of rows that may not be used, and under which name they are judged, by source: (ids, name).
+Withdrawn = Mapping[str, tuple[Sequence[str], str]]
+
+
+def provenance(rows: Rows, parent_rows: pa.Table | None = None, withdrawn: Withdrawn | None = None) -> Provenance:
     """Group rows by where they came from.
 
     Args:
         rows: table or stream of batches with `row_id`, `origins`, `parents` (other columns are ignored).
         parent_rows: where parents that are row ids are looked up; same columns.
+        withdrawn: rows whose origin is replaced by another name.
 
     Returns:
         Combinations in order of first appearance.
     """
-    labels, ancestors = _label(parent_rows)
+    labels, ancestors = _label(parent_rows, withdrawn)
     found: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[int, list[tuple[int, str]]]] = {}
     offset = 0
-    for frame in _frames(rows):
+    for frame in _frames(rows, withdrawn):
         groups = _group(frame)
         for combination, positions in zip(_canonical(groups, labels), groups["positions"].to_list(), strict=True):
             key = (combination.origins, combination.parents)
@@ -107,10 +112,12 @@ class RowwiseProvenance:
     ancestors: Mapping[str, Combination]
 
 
-def provenance_per_row(rows: pa.Table, parent_rows: pa.Table | None = None) -> RowwiseProvenance:
+def provenance_per_row(
+    rows: pa.Table, parent_rows: pa.Table | None = None, withdrawn: Withdrawn | None = None
+) -> RowwiseProvenance:
     """Like `provenance`, for callers that decide row by row."""
-    labels, ancestors = _label(parent_rows)
-    frame = next(iter(_frames(rows)))
+    labels, ancestors = _label(parent_rows, withdrawn)
+    frame = next(iter(_frames(rows, withdrawn)))
     groups = _group(frame)
     positions = groups.select("origins", "parents").with_row_index("_group")
     index = frame.select("origins", "parents").join(
@@ -119,10 +126,17 @@ def provenance_per_row(rows: pa.Table, parent_rows: pa.Table | None = None) -> R
     return RowwiseProvenance(index["_group"], tuple(_canonical(groups, labels)), ancestors)
 
 
-def _frames(rows: Rows) -> Iterable[pl.DataFrame]:
+def _frames(rows: Rows, withdrawn: Withdrawn | None = None) -> Iterable[pl.DataFrame]:
     tables: list[Any] | Iterator[Any] = [rows] if isinstance(rows, pa.Table) else (pa.Table.from_batches([batch]) for batch in rows)
+    ids = {source: (pl.Series(found, dtype=pl.String), name) for source, (found, name) in (withdrawn or {}).items()}
     for table in tables:
-        yield pl.DataFrame(pl.from_arrow(table.select(["row_id", "origins", "parents"])))
+        frame = pl.DataFrame(pl.from_arrow(table.select(["row_id", "origins", "parents"])))
+        for source, (found, name) in ids.items():
+            renamed = pl.col("origins").list.eval(pl.element().replace(source, name))
+            frame = frame.with_columns(
+                pl.when(pl.col("row_id").is_in(found.implode())).then(renamed).otherwise("origins").alias("origins")
+            )
+        yield frame
 
 
 def _group(frame: pl.DataFrame) -> pl.DataFrame:
@@ -181,13 +195,15 @@ def _with_labels(frame: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _label(parent_rows: pa.Table | None) -> tuple[pl.DataFrame, dict[str, Combination]]:
+def _label(parent_rows: pa.Table | None, withdrawn: Withdrawn | None) -> tuple[pl.DataFrame, dict[str, Combination]]:
     """Label of every parent row's combination, generation by generation: a row is labeled once all its own parent rows are."""
     labels = pl.DataFrame(schema={"row_id": pl.String, "label": pl.String})
     ancestors: dict[str, Combination] = {}
     if parent_rows is None or parent_rows.num_rows == 0:
         return labels, ancestors
-    pending = _sorted(next(iter(_frames(parent_rows)))).unique(subset=["row_id", "origins", "parents"], maintain_order=True)
+    pending = _sorted(next(iter(_frames(parent_rows, withdrawn)))).unique(
+        subset=["row_id", "origins", "parents"], maintain_order=True
+    )
     # The same row can stand in several snapshots with different origins; what any of them recorded counts.
     pending = pending.group_by("row_id", maintain_order=True).agg(
         pl.col("origins").explode().drop_nulls().unique().sort(), pl.col("parents").explode().drop_nulls().unique().sort()

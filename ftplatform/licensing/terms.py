@@ -4,20 +4,21 @@ Two truths are kept apart, as SPDX 3 does: `declared` is what a host or README s
 reading the evidence. Only a conclusion with evidence counts; where the two disagree, both bind; where the evidence contradicts the
 conclusion, nothing is allowed until somebody looks.
 
-This is the state as the project file declares it now. The ledger that keeps it over time builds on `Assessment`.
+The project file says what is declared and concluded now; the ledger adds how the terms stand, see `Standing`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ftplatform.canonical import digest
 from ftplatform.licensing.evidence import Evidence
 from ftplatform.licensing.expressions import ParsedLicense, equivalent, parse_license
 from ftplatform.licensing.policy import Policy
-from ftplatform.licensing.rights import ALL_ALLOWED, ALL_UNKNOWN, EdgeRole, Rights, Use, all_of, allow, deny
+from ftplatform.licensing.rights import ALL_ALLOWED, ALL_DENIED, ALL_UNKNOWN, EdgeRole, Rights, Use, all_of, allow, deny
+from ftplatform.licensing.states import REVOKED, State
 
 
 class Kind(StrEnum):
@@ -31,14 +32,6 @@ class Kind(StrEnum):
     TEACHER = "teacher"
 
 
-class Status(StrEnum):
-    """State of the terms. The ledger adds the states that need a history (relicensed, takedown, ...)."""
-
-    ACTIVE = "active"
-    UNKNOWN = "unknown"
-    DISPUTED = "disputed"
-
-
 #: The role a parent plays unless the caller says otherwise.
 DEFAULT_ROLES: Mapping[Kind, EdgeRole] = {
     Kind.SOURCE: EdgeRole.PROMPT_SEED,
@@ -48,6 +41,34 @@ DEFAULT_ROLES: Mapping[Kind, EdgeRole] = {
     Kind.BASE_MODEL: EdgeRole.BASE_MODEL,
     Kind.TEACHER: EdgeRole.TEACHER,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How the terms stand by the ledger, beyond what the project file says.
+
+    Attributes:
+        state: the state in force.
+        since: since when (RFC 3339).
+        watcher: who saw it.
+        notice: id of the notice it rests on.
+        held_before: whether our copy is older than `since`; a prospective change does not touch it then.
+        rows: ids of rows that were withdrawn or are claimed, sorted; the rest of the source is not affected by them.
+    """
+
+    state: State
+    since: str = ""
+    watcher: str = ""
+    notice: str | None = None
+    held_before: bool = False
+    rows: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """For people: the state, since when, by whom."""
+        notice = f", notice {self.notice}" if self.notice else ""
+        since = f" since {self.since[:10]}" if self.since else ""
+        return f"{self.state}{since}" + (f" (seen by {self.watcher}{notice})" if self.watcher else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +86,7 @@ class SourceTerms:
             its own; its rows are as free as what they were made from.
         rows_have_parents: False if none of its rows names a parent in its own snapshot. Then parents found on a row that
             deduplication merged from several origins belong to the other origins. True is the safe assumption.
+        standing: what the ledger knows about it, None if it knows nothing.
     """
 
     name: str
@@ -75,6 +97,7 @@ class SourceTerms:
     evidence: tuple[Evidence, ...] = ()
     derived_from: tuple[str, ...] = ()
     rows_have_parents: bool = True
+    standing: Standing | None = None
 
     @property
     def has_own_license(self) -> bool:
@@ -93,8 +116,19 @@ class SourceTerms:
                 "concluded_by": self.concluded_by,
                 "evidence": sorted([evidence.path, evidence.identity] for evidence in self.evidence),
                 "derived_from": sorted(self.derived_from),
+                "standing": self._standing_record(),
             }
         )
+
+    def _standing_record(self) -> dict[str, object] | None:
+        """What of the standing decides. A state that changes nothing is none; who saw it, and when, decides nothing either."""
+        standing = self.standing
+        if standing is None:
+            return None
+        unchanged = standing.state in _UNCHANGED or (standing.state is State.PROSPECTIVE and standing.held_before)
+        if unchanged and not standing.rows:
+            return None
+        return {"state": None if unchanged else str(standing.state), "notice": standing.notice, "rows": digest(list(standing.rows))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +142,7 @@ class Assessment:
     """
 
     terms: SourceTerms
-    status: Status
+    status: State
     declared: ParsedLicense
     concluded: ParsedLicense
     rights: Rights
@@ -134,8 +168,56 @@ _DENIED_BY_CLAUSE: Mapping[str, frozenset[Use]] = {
 }
 
 
+# States that leave the concluded terms as they are.
+_UNCHANGED = frozenset({State.ACTIVE, State.REINSTATED, State.GATED, State.UNREACHABLE, State.WITHDRAWN_ROWS})
+
+
 def assess(terms: SourceTerms, policy: Policy) -> Assessment:
-    """Status and rights of one thing, from its own terms."""
+    """State and rights of one thing, from its own terms and how they stand.
+
+    | standing | effect |
+    |---|---|
+    | taken down, deleted, disabled | everything is denied |
+    | relicensed, disputed, unknown | the stricter of old and new, and unknown until a person concludes |
+    | prospective | nothing for a copy held before; else as relicensed |
+    | others | nothing |
+    """
+    found = _assess_words(terms, policy)
+    standing = terms.standing
+    if standing is None or standing.state in _UNCHANGED or (standing.state is State.PROSPECTIVE and standing.held_before):
+        return found
+    if standing.state in REVOKED:
+        return replace(found, status=standing.state, rights=ALL_DENIED, problems=(standing.text, *found.problems))
+    new = policy.rights(found.declared) if found.declared.tree is not None else ALL_ALLOWED
+    problem = f"{standing.text}; nobody has concluded anew"
+    return replace(
+        found, status=standing.state, known=False, rights=found.rights & new & ALL_UNKNOWN, problems=(problem, *found.problems)
+    )
+
+
+def withdrawn_name(name: str) -> str:
+    """Name under which the withdrawn and claimed rows of `name` are judged. No source can have it (names hold no spaces)."""
+    return f"{name} (withdrawn rows)"
+
+
+def withdrawn_terms(terms: Iterable[SourceTerms]) -> dict[str, SourceTerms]:
+    """Terms of the withdrawn and claimed rows, by `withdrawn_name`: denied, whatever the rest of the source is under."""
+    return {
+        withdrawn_name(item.name): replace(
+            item, name=withdrawn_name(item.name), standing=replace(item.standing, state=State.TAKEDOWN, rows=())
+        )
+        for item in terms
+        if item.standing is not None and item.standing.rows
+    }
+
+
+def withdrawn_rows(terms: Iterable[SourceTerms]) -> dict[str, tuple[tuple[str, ...], str]]:
+    """Their ids and the name they are judged under, by source; what `combinations.provenance` takes."""
+    return {t.name: (t.standing.rows, withdrawn_name(t.name)) for t in terms if t.standing is not None and t.standing.rows}
+
+
+def _assess_words(terms: SourceTerms, policy: Policy) -> Assessment:
+    """What declaration, conclusion and evidence say."""
     declared = parse_license(terms.declared)
     concluded = parse_license(terms.concluded)
     if not terms.has_own_license:
@@ -143,7 +225,7 @@ def assess(terms: SourceTerms, policy: Policy) -> Assessment:
         problem = () if known else ("generated data names neither teacher nor seeds",)
         return Assessment(
             terms,
-            Status.ACTIVE if known else Status.UNKNOWN,
+            State.ACTIVE if known else State.UNKNOWN,
             declared,
             concluded,
             ALL_ALLOWED if known else ALL_UNKNOWN,
@@ -156,17 +238,17 @@ def assess(terms: SourceTerms, policy: Policy) -> Assessment:
         # A tag is not a permission, but what it forbids can be believed.
         rights = ALL_UNKNOWN if declared.tree is None else ALL_UNKNOWN & policy.rights(declared)
         rights = all_of([rights, *(_restriction(clause.kind) for evidence in terms.evidence for clause in evidence.clauses)])
-        return Assessment(terms, Status.UNKNOWN, declared, concluded, rights, False, tuple(problems))
+        return Assessment(terms, State.UNKNOWN, declared, concluded, rights, False, tuple(problems))
 
     rights = policy.rights(concluded)
     contradictions, restrictions = _contradictions(terms, concluded, rights, policy)
     rights = all_of([rights, *restrictions])
     if contradictions:
-        return Assessment(terms, Status.DISPUTED, declared, concluded, rights & ALL_UNKNOWN, False, tuple(contradictions))
+        return Assessment(terms, State.DISPUTED, declared, concluded, rights & ALL_UNKNOWN, False, tuple(contradictions))
     if declared.tree is not None and not equivalent(declared, concluded):
         problem = f"declared {declared.expression}, concluded {concluded.expression}: both bind"
-        return Assessment(terms, Status.DISPUTED, declared, concluded, rights & policy.rights(declared), True, (problem,))
-    return Assessment(terms, Status.ACTIVE, declared, concluded, rights, True)
+        return Assessment(terms, State.DISPUTED, declared, concluded, rights & policy.rights(declared), True, (problem,))
+    return Assessment(terms, State.ACTIVE, declared, concluded, rights, True)
 
 
 def assess_all(terms: Iterable[SourceTerms], policy: Policy) -> dict[str, Assessment]:

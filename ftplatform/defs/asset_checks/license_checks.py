@@ -13,7 +13,6 @@ from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name, family_of
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.terms import known_parents
 from ftplatform.licensing import checks as license_rules
-from ftplatform.licensing.combinations import provenance
 from ftplatform.store import Snapshot
 from ftplatform.verdict import Verdict
 
@@ -83,9 +82,9 @@ def _known(plan: Plan, asset: str) -> Check:
 def _allows_rows(plan: Plan, asset: str) -> Check:
     def judge(judging: Judging) -> Verdict:
         parent_rows = _parent_rows(plan, judging)
-        combinations = provenance(_batches(judging.snapshot), parent_rows)
+        terms = known_parents(plan.terms, parent_rows)
         return license_rules.license_allows_use(
-            combinations, known_parents(plan.terms, parent_rows), _uses(plan, asset), plan.policy
+            _batches(judging.snapshot), terms, _uses(plan, asset), plan.policy, parent_rows=parent_rows
         )
 
     return _allows(plan, asset, judge, "The declared uses are among the rights of every row, as of now.")
@@ -107,7 +106,7 @@ def _allows_adapter(plan: Plan, asset: str) -> Check:
         snapshot = judging.snapshot if asset == adapter else judging.others[adapter]
         parent_rows = _parent_rows(plan, judging)
         terms, uses = known_parents(plan.terms, parent_rows), _uses(plan, asset)
-        rows = license_rules.license_allows_use(provenance(_batches(snapshot), parent_rows), terms, uses, plan.policy)
+        rows = license_rules.license_allows_use(_batches(snapshot), terms, uses, plan.policy, parent_rows=parent_rows)
         model = license_rules.license_allows_use_of_model(terms[base], uses, plan.policy)
         return rows if model.passed or not rows.passed else model
 

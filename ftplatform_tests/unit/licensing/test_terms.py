@@ -9,7 +9,8 @@ import pytest
 from ftplatform.licensing.evidence import missing_evidence, read_evidence
 from ftplatform.licensing.policy import default_policy
 from ftplatform.licensing.rights import ALL_ALLOWED, ALL_UNKNOWN, Level, Use
-from ftplatform.licensing.terms import Kind, SourceTerms, Status, assess, assess_all, conflict_loosens
+from ftplatform.licensing.states import State
+from ftplatform.licensing.terms import Kind, SourceTerms, assess, assess_all, conflict_loosens
 from ftplatform_tests.unit.licensing.factories import known
 
 POLICY = default_policy()
@@ -21,13 +22,13 @@ def evidence(text: str, path: str = "LICENSE"):
 
 def test_a_conclusion_with_evidence_is_known() -> None:
     found = assess(known("a", "CC-BY-4.0"), POLICY)
-    assert (found.status, found.known, found.problems) == (Status.ACTIVE, True, ())
+    assert (found.status, found.known, found.problems) == (State.ACTIVE, True, ())
     assert found.rights[Use.COMMERCIAL_MODEL].obligations == ("attribution",)
 
 
 def test_a_tag_alone_is_unknown_however_permissive() -> None:
     found = assess(SourceTerms(name="a", declared="MIT"), POLICY)
-    assert (found.status, found.known) == (Status.UNKNOWN, False)
+    assert (found.status, found.known) == (State.UNKNOWN, False)
     assert {found.rights[use].level for use in Use} == {Level.UNKNOWN}
     assert "tag is not evidence" in found.problems[0]
 
@@ -58,7 +59,7 @@ def test_what_is_missing_is_named(terms: SourceTerms, problem: str) -> None:
 
 def test_declared_and_concluded_disagree_so_both_bind() -> None:
     found = assess(replace(known("a", "CC-BY-SA-3.0"), declared="Apache-2.0"), POLICY)
-    assert (found.status, found.known) == (Status.DISPUTED, True)
+    assert (found.status, found.known) == (State.DISPUTED, True)
     assert {"share_alike", "attribution", "state_changes"} <= set(found.rights[Use.REDISTRIBUTE_DATA].obligations)
     assert not conflict_loosens(found, POLICY)
 
@@ -68,7 +69,7 @@ def test_declared_and_concluded_disagree_so_both_bind() -> None:
 
 
 def test_an_unreadable_tag_beside_a_conclusion_is_no_dispute() -> None:
-    assert assess(replace(known("a", "MIT"), declared="other"), POLICY).status is Status.ACTIVE
+    assert assess(replace(known("a", "MIT"), declared="other"), POLICY).status is State.ACTIVE
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_evidence_that_contradicts_the_conclusion_blocks_everything(readme: str)
     terms = SourceTerms(name="a", declared="apache-2.0", concluded="Apache-2.0", evidence=evidence(readme, "README.md"))
     assert POLICY.rights(assess(terms, POLICY).concluded)[Use.COMMERCIAL_MODEL].usable  # trusting tag and conclusion errs
     found = assess(terms, POLICY)
-    assert (found.status, found.known) == (Status.DISPUTED, False)
+    assert (found.status, found.known) == (State.DISPUTED, False)
     assert "README.md" in found.problems[0]
     assert found.rights[Use.COMMERCIAL_MODEL].level is Level.DENY
     assert not any(found.rights[use].usable for use in Use)
