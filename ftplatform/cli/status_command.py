@@ -16,10 +16,9 @@ def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """Shows every asset: version, age, checks, and why it may not be released."""
     from ftplatform.defs.gates import unmet
     from ftplatform.defs.keys import Family, asset_name
-    from ftplatform.store import Store
 
     plan = load_plan(project)
-    store = Store.open(plan.store_url, plan.project.store_options)
+    store = plan.open_store()
     now = datetime.now(UTC)
     assets, checks = [], []
     for asset in plan.lineage.assets:

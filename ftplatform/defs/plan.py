@@ -6,12 +6,14 @@ from pathlib import Path
 
 from ftplatform.defs.checks import Check
 from ftplatform.defs.keys import Family
+from ftplatform.defs.ledger import LicenseState, license_state
 from ftplatform.defs.lineage import Lineage
 from ftplatform.defs.terms import project_policy, project_terms
 from ftplatform.licensing.policy import Policy
 from ftplatform.licensing.terms import SourceTerms
 from ftplatform.project.loading import LoadedProject
 from ftplatform.project.models import Project
+from ftplatform.store import Store
 
 
 class Plan:
@@ -38,9 +40,27 @@ class Plan:
         return url if "://" in url else str((self.root / url).resolve())
 
     @cached_property
-    def terms(self) -> Mapping[str, SourceTerms]:
-        """Terms of everything that carries a license, by the names rows use, as they are now."""
+    def declared_terms(self) -> Mapping[str, SourceTerms]:
+        """Terms of everything that carries a license, by the names rows use, as the project file declares them now."""
         return project_terms(self.loaded)
+
+    @cached_property
+    def terms(self) -> Mapping[str, SourceTerms]:
+        """The same as they stand by the license ledger now."""
+        return self._license_state.terms
+
+    @property
+    def removals(self) -> Mapping[str, Sequence[str]]:
+        """Notices that an adapter has to be free of, by adapter."""
+        return self._license_state.removals
+
+    @cached_property
+    def _license_state(self) -> LicenseState:
+        return license_state(self.loaded, self.declared_terms, self.open_store())
+
+    def open_store(self) -> Store:
+        """The project's store."""
+        return Store.open(self.store_url, self.project.store_options)
 
     @cached_property
     def policy(self) -> Policy:

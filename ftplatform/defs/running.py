@@ -13,7 +13,7 @@ from ftplatform.defs.keys import from_key
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.run_tags import MODE_TAG, REBUILD_TAG
 from ftplatform.errors import FtplatformError
-from ftplatform.store import Evaluation, Store
+from ftplatform.store import Evaluation
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def materialize(plan: Plan, instance: dg.DagsterInstance, selection: str | None 
 def check(plan: Plan, instance: dg.DagsterInstance, selection: str | None = None, *, mode: Mode = Mode.RUN) -> RunOutcome:
     """Judge the checks of a selection on what exists; materialize nothing. Assets never built are left out."""
     definitions = build_defs(plan.loaded)
-    store = Store.open(plan.store_url, plan.project.store_options)
+    store = plan.open_store()
     built = {asset for asset in plan.lineage.assets if store.head(asset)}
     selected = plan.checks_of(select_assets(plan, definitions, selection))
     checks = [c for c in selected if c.asset in built and set(c.looks_at) <= built]
@@ -121,7 +121,7 @@ def _execute(
     for event in result.all_events:
         if event.is_step_failure and event.step_key:
             (refusals if _is_refusal(event) else errors)[event.step_key] = _reason(event)
-    store = Store.open(plan.store_url, plan.project.store_options)
+    store = plan.open_store()
     mode = Mode(tags.get(MODE_TAG, str(Mode.RUN)))
     evaluations = tuple((c, store.latest_evaluation(c.asset, lane(c.name, mode, c.statistical))) for c in checks)
     materialized = tuple(from_key(e.asset_key) for e in result.get_asset_materialization_events() if e.asset_key)

@@ -17,7 +17,7 @@ from ftplatform.licensing.evidence import Evidence, missing_evidence, read_evide
 from ftplatform.licensing.policy import Policy, default_policy, load_policy
 from ftplatform.licensing.terms import Kind, SourceTerms
 from ftplatform.project.loading import LoadedProject
-from ftplatform.project.models import License
+from ftplatform.project.models import License, Project
 
 
 def teacher_name(teacher_id: str) -> str:
@@ -36,6 +36,15 @@ def project_policy(loaded: LoadedProject) -> Policy:
         raise InputDataError(
             f"license_policy {loaded.project.license_policy} cannot be read: {error.strerror}.", remedy="Correct the path."
         ) from error
+
+
+def license_blocks(project: Project) -> dict[str, License]:
+    """The license block of everything that has one, by the name of its terms, in file order."""
+    found = {asset_name(Family.RAW, name): source.license for name, source in project.sources.items()}
+    found |= {teacher_name(s.teacher.id): s.teacher.license for s in project.synthetic.values()}
+    found |= {asset_name(Family.FEEDBACK, name): block.license for name, block in project.feedback.items()}
+    found |= {asset_name(Family.EVAL_SETS, name): block.license for name, block in project.eval_sets.items()}
+    return found | {asset_name(Family.BASE_MODELS, name): block.license for name, block in project.base_models.items()}
 
 
 def project_terms(loaded: LoadedProject) -> dict[str, SourceTerms]:

@@ -80,6 +80,11 @@ class Use(StrEnum):
     TEACHER = "teacher"
 
 
+WatchedPlace = Annotated[
+    str, Field(pattern=r"^(hf://(datasets|models)/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+|(git\+)?https?://[^\s@]+)$", max_length=2048)
+]
+
+
 class License(Model):
     """What is known about the terms of a source or model.
 
@@ -95,6 +100,11 @@ class License(Model):
     """The license text or letter that was read (a file in the project or a URL)."""
     concluded_by: str | None = None
     """Who concluded it."""
+    watch: list[WatchedPlace] = []
+    """Places where the terms are stated upstream: `hf://datasets/ORG/NAME`, `hf://models/ORG/NAME`, `git+https://HOST/REPOSITORY`,
+    or the https address of a terms page. They are looked at again and again."""
+    fresh_days: Annotated[float, Field(gt=0)] | None = None
+    """Days after which a look at the terms is too old; 7 if places are watched, else 30."""
 
 
 def _license(value: Any) -> Any:

@@ -70,6 +70,11 @@ class Store:
         """Where the store is."""
         return self._backend.url
 
+    @property
+    def backend(self) -> Backend:
+        """The place itself, for other records that live beside the snapshots (the license ledger's event log)."""
+        return self._backend
+
     # ---- writing ---------------------------------------------------------------------------------------------------------
 
     def write(self, draft: SnapshotDraft) -> Snapshot:

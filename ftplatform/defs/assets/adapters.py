@@ -16,6 +16,7 @@ from ftplatform.defs.assets.common import argument, asset_options, define
 from ftplatform.defs.assets.eval_results import ADAPTER_FOLDER
 from ftplatform.defs.gates import require_gates
 from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name, to_key
+from ftplatform.defs.lineage_index import record_cost
 from ftplatform.defs.metadata import Metadata, table_metadata
 from ftplatform.defs.op_tags import GPU_OP_TAGS, GPU_POOL
 from ftplatform.defs.plan import Plan
@@ -140,6 +141,7 @@ def _train(
             launcher=adapter.launcher,
             progress=lambda step, _loss: progress.advance(f"train {name}", step, settings.steps),
         )
+        record_cost(store, result.manifest_sha256, steps=settings.steps, seconds=result.wall_seconds)
         for file in sorted(result.folder.iterdir()):
             # Weights and their configuration make the adapter; the trainer's records lie beside it.
             place = f"{ADAPTER_FOLDER}/{file.name}" if file.name.startswith("adapter_") else f"training/{file.name}"

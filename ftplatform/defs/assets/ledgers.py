@@ -10,6 +10,7 @@ from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import asset_options, define
 from ftplatform.defs.assets.raw import content, counts_record
 from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name
+from ftplatform.defs.ledger import license_state, observe_declarations, open_ledger
 from ftplatform.defs.metadata import Metadata, records_table, table_metadata
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.resources import StoreResource
@@ -42,14 +43,18 @@ def _license_ledger(plan: Plan) -> dg.AssetsDefinition:
     def license_ledger(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
         from ftplatform.licensing.ledger import ledger_table
 
-        terms, policy = plan.terms, plan.policy
+        opened, policy = store.open(), plan.policy
+        with open_ledger(plan.root, opened) as ledger:
+            news = observe_declarations(ledger, plan.declared_terms)
+        terms = license_state(plan.loaded, plan.declared_terms, opened).terms
 
         def fill(draft: SnapshotDraft) -> Mapping[str, Any]:
             draft.add_table("ledger.parquet", ledger_table(terms.values(), policy))
             return {"policy": policy.digest, "entries": len(terms)}
 
         config = {"policy": policy.digest, "terms": digest({name: t.digest for name, t in terms.items()})}
-        return build(context, store.open(), Recipe(LICENSE_LEDGER, CODE_VERSION, config), fill, _describe("ledger.parquet"))
+        result = build(context, opened, Recipe(LICENSE_LEDGER, CODE_VERSION, config), fill, _describe("ledger.parquet"))
+        return result._replace(metadata={**(result.metadata or {}), "news": news})
 
     return license_ledger
 
