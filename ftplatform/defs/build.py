@@ -9,7 +9,7 @@ from ftplatform.defs.jobs import BUILD, REVALIDATE
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.resources import StoreResource
 from ftplatform.defs.schedules import nightly
-from ftplatform.defs.sensors import alert_sensor, data_sensor, license_sensor
+from ftplatform.defs.sensors import alert_sensor, data_sensor, license_sensor, watch_sensor
 from ftplatform.project.loading import LoadedProject, load_project
 
 
@@ -27,10 +27,10 @@ def build_defs(loaded: LoadedProject) -> dg.Definitions:
 
     return dg.Definitions(
         assets=all_assets(plan),
-        asset_checks=[bind(check) for check in plan.checks],
+        asset_checks=[bind(check, plan.lineage.ancestors(check.asset)) for check in plan.checks],
         jobs=[BUILD, REVALIDATE],
-        schedules=[nightly(plan.project.schedules)],
-        sensors=[license_sensor(reload), data_sensor(reload), alert_sensor(plan)],
+        schedules=[nightly(plan.project.schedules, reload)],
+        sensors=[watch_sensor(reload), license_sensor(reload), data_sensor(reload), alert_sensor(plan)],
         resources={"store": store, "io_manager": SnapshotIOManager(store=store)},
         executor=dg.in_process_executor,
     )

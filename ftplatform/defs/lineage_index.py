@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ftplatform.canonical import canonical_json
-from ftplatform.defs.keys import Family, asset_name, family_of
+from ftplatform.defs.keys import Family, asset_name
 from ftplatform.defs.ledger import ledger_url
 from ftplatform.defs.plan import Plan
 from ftplatform.licensing.blast_radius.catalog import Endpoint, read_store
@@ -33,7 +33,7 @@ def record_cost(store: Store, manifest: str, *, steps: int, seconds: float) -> N
 
 
 def _with_cost(store: Store, version: Version) -> Version:
-    if family_of(version.asset) is not Family.ADAPTERS:
+    if not version.asset.startswith(f"{Family.ADAPTERS}/"):
         return version
     stored = store.backend.get(_cost_key(store.snapshot(version.snapshot).facts["manifest"]))
     if stored is None:

@@ -35,7 +35,7 @@ from ftplatform.licensing.removal.matching import Matches, find
 from ftplatform.licensing.removal.probe import ProbeItem, regurgitation
 from ftplatform.licensing.removal.runs import longest_common_runs
 from ftplatform.licensing.rights import EdgeRole, Level, Use
-from ftplatform.licensing.states import REVOKED
+from ftplatform.licensing.states import REVOKED, to_text
 from ftplatform.licensing.watchers.manual import NoticeForm
 from ftplatform.rows.normalize import normalize_text
 from ftplatform.rows.schema import Role
@@ -221,7 +221,31 @@ def ban_of(store: Store, notice: str) -> tuple[Ban, Claimed | None, Matches | No
     )
     claimed = resolve(matcher, sets)
     matches = find(claimed, sets, near=near_texts)
-    return matches.ban(notice, claimed), claimed, matches
+    return matches.ban(notice, claimed, cleared=_cleared(store, notice)), claimed, matches
+
+
+def clear_rows(store: Store, notice: str, row_ids: Sequence[str], by: str, now: datetime | None = None) -> None:
+    """Record that a person looked at rows resembling claimed ones, and keeps them. Appended; nothing recorded is changed.
+
+    Raises:
+        InputDataError: if there is no such notice, or no row is given.
+    """
+    if store.backend.get(_notice_key(notice)) is None or not row_ids:
+        raise InputDataError(f"nothing to clear for notice {notice!r}.", remedy="Give the id of a recorded notice, and row ids.")
+    document = canonical_json({"rows": sorted(set(row_ids)), "by": by, "at": to_text(now or datetime.now(UTC))})
+    store.backend.ensure(f"{_cleared_prefix(notice)}{sha256_hex(document)}.json", document, sha256_hex(document))
+
+
+def _cleared(store: Store, notice: str) -> frozenset[str]:
+    found: set[str] = set()
+    for entry in store.backend.list(_cleared_prefix(notice)):
+        if (stored := store.backend.get(entry.key)) is not None:
+            found.update(json.loads(stored.data)["rows"])
+    return frozenset(found)
+
+
+def _cleared_prefix(notice: str) -> str:
+    return f"notices/{notice}-cleared/"
 
 
 def near_texts(

@@ -18,10 +18,12 @@ from ftplatform.defs.keys import to_key
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.resources import StoreResource
 from ftplatform.defs.run_tags import TRIGGER_TAG
+from ftplatform.defs.watching import look_round
 from ftplatform.errors import FtplatformError
 
 #: Seconds between looks. Hashing content is work; the license file of a source is small.
 LICENSE_INTERVAL = 30
+WATCH_INTERVAL = 60
 DATA_INTERVAL = 60
 ALERT_INTERVAL = 30
 
@@ -88,6 +90,24 @@ def license_sensor(reload: Callable[[], Plan]) -> dg.SensorDefinition:
         interval=LICENSE_INTERVAL,
         description="Watches license declarations and their evidence; requests exactly the descendants of what changed.",
     )
+
+
+def watch_sensor(reload: Callable[[], Plan]) -> dg.SensorDefinition:
+    """Looks at the places where terms are stated; what the looks change in the ledger, `license_declarations` answers."""
+
+    @dg.sensor(
+        name="license_watch",
+        minimum_interval_seconds=WATCH_INTERVAL,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Looks at watched licenses that are due, and records what changed in the license ledger.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SkipReason:
+        found = look_round(reload(), store.open())
+        for place, problem in found.problems.items():
+            context.log.warning("%s: %s", place, problem)
+        return dg.SkipReason(f"{found.looked} places looked at, {found.news} news")
+
+    return sensor
 
 
 def data_sensor(reload: Callable[[], Plan]) -> dg.SensorDefinition:

@@ -22,14 +22,16 @@ _ORDER = (Decision.FAIL, Decision.INSUFFICIENT_EVIDENCE, Decision.WARN, Decision
 
 
 def ledger_checks(plan: Plan) -> Iterator[Check]:
-    """`license_fresh` on raw corpora, `license_blast_radius` on adapters, `influence_removed` on those a notice reached."""
+    """`license_fresh` on raw corpora; `license_blast_radius` and `influence_removed` on adapters.
+
+    The latter is on every adapter, lest a running code location does not know it on the day a notice comes.
+    """
     for asset in plan.lineage.assets:
         if family_of(asset) is Family.RAW:
             yield _fresh(plan, asset)
         elif family_of(asset) is Family.ADAPTERS:
             yield _blast_radius(plan, asset)
-            if plan.removals.get(asset):
-                yield _removed(plan, asset)
+            yield _removed(plan, asset)
 
 
 def _fresh(plan: Plan, asset: str) -> Check:
@@ -92,9 +94,11 @@ def _blast_radius(plan: Plan, asset: str) -> Check:
 
 
 def _removed(plan: Plan, asset: str) -> Check:
-    notices = tuple(plan.removals[asset])
+    notices = tuple(plan.removals.get(asset, ()))
 
     def judge(judging: Judging) -> Verdict:
+        if not notices:
+            return _nothing_claimed(judging)
         verdicts = [judge_removal(plan, judging.store, judging.snapshot, notice)[0] for notice in notices]
         return min(verdicts, key=lambda verdict: _ORDER.index(verdict.decision))
 
@@ -103,8 +107,27 @@ def _removed(plan: Plan, asset: str) -> Check:
         asset=asset,
         judge=judge,
         version=removal_rules.CHECK_VERSION,
-        description=f"Nothing claimed by {', '.join(notices)}, and nothing made from it, is in what this adapter was made from.",
+        description="What a notice claims, and what was made from it, is gone from everything this adapter was made from.",
         deciding={"notices": list(notices)},
         order_after=(LICENSE_LEDGER,),
         pool=GPU_POOL,
+    )
+
+
+def _nothing_claimed(judging: Judging) -> Verdict:
+    rows = judging.snapshot.file("rows.parquet").rows or 0
+    return Verdict(
+        decision=Decision.PASS if rows else Decision.INSUFFICIENT_EVIDENCE,
+        summary=f"No notice in force reached this adapter: none of its {rows:,} rows is claimed.",
+        statistic=removal_rules.STATISTIC,
+        estimate=0.0 if rows else None,
+        n=rows,
+        n_required=1,
+        threshold=0.0,
+        baseline="license ledger",
+        remedy="Nothing to do." if rows else "Train the adapter on rows.",
+        check_version=removal_rules.CHECK_VERSION,
+        config={"notices": []},
+        tier="rules",
+        details={"notices": []},
     )

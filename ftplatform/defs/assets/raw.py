@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ftplatform import progress
+from ftplatform.canonical import digest
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
 from ftplatform.defs.keys import Family, asset_name, to_key
@@ -16,6 +17,7 @@ from ftplatform.defs.metadata import Metadata, records_table, table_metadata
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.resources import StoreResource
 from ftplatform.defs.terms import teacher_name
+from ftplatform.licensing.terms import SourceTerms
 from ftplatform.project.models import Data, EvalKind
 from ftplatform.rows.reading import QUARANTINE_SCHEMA, ReadCounts, ReadSpec, RowReader, read_rows
 from ftplatform.rows.schema import ROW_SCHEMA, Surface
@@ -109,21 +111,46 @@ def _rows_asset(plan: Plan, asset: str, data: Data, spec: ReadSpec, default: str
 
     @define(options, code_version=CODE_VERSION, ins={argument(s): dg.AssetIn(to_key(s)) for s in seeds})
     def rows(context: dg.AssetExecutionContext, store: StoreResource, **inputs: Snapshot) -> dg.MaterializeResult:
+        withdrawn = _Withdrawn(plan.terms.get(asset))
+
         def fill(draft: SnapshotDraft) -> Mapping[str, Any]:
             with read_rows(spec) as reader:
-                draft.add_table("rows.parquet", _counted(reader, asset), ROW_SCHEMA)
+                draft.add_table("rows.parquet", withdrawn.left_out(_counted(reader, asset)), ROW_SCHEMA)
                 draft.add_table("quarantine.parquet", reader.quarantine_batches(), QUARANTINE_SCHEMA)
-                return {"counts": counts_record(reader.counts), "files": dict(sorted(reader.digests.items()))}
+                counts = counts_record(reader.counts)
+                counts |= {"kept": counts["kept"] - withdrawn.count, "withdrawn": withdrawn.count} if withdrawn.ids else {}
+                return {"counts": counts, "files": dict(sorted(reader.digests.items()))}
 
         recipe = Recipe(
             asset,
             CODE_VERSION,
-            config=_config(plan, data, spec),
+            config=_config(plan, data, spec) | withdrawn.config,
             inputs=[("prompt_seed", snapshot) for _, snapshot in sorted(inputs.items())],
         )
         return build(context, store.open(), recipe, fill, describe_rows)
 
     return rows
+
+
+class _Withdrawn:
+    """Rows that upstream withdrew or somebody claims (license ledger): they are left out and counted, their text is not kept."""
+
+    def __init__(self, terms: SourceTerms | None) -> None:
+        self.ids = terms.standing.rows if terms is not None and terms.standing is not None else ()
+        self.count = 0
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Part of the recipe: other withdrawals, other rows. Nothing if there are none."""
+        return {"withdrawn": digest(list(self.ids))} if self.ids else {}
+
+    def left_out(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The batches without the withdrawn rows."""
+        ids = pa.array(self.ids, pa.string())
+        for batch in batches:
+            kept = batch.filter(pc.invert(pc.is_in(batch["row_id"], value_set=ids))) if self.ids else batch
+            self.count += batch.num_rows - kept.num_rows
+            yield kept
 
 
 def _feedback_asset(plan: Plan, asset: str, data: Data) -> dg.AssetsDefinition:

@@ -207,6 +207,13 @@ def render(certificate: Certificate) -> str:
         raise CertificateRefused("the certificate is incomplete.", remedy="Ask for the document again.") from error
 
 
+def _extent(probe: Mapping[str, Any]) -> str:
+    """How far the probe's share is known: a census has no bound."""
+    if probe["confidence"] is None:
+        return "which are all there are"
+    return f"at most {probe['ci_high']:.2%} at {probe['confidence']:.0%} confidence"
+
+
 def _render(document: Mapping[str, Any]) -> str:
     notice, counts, probe, near = (document[key] for key in ("notice", "counts", "probe", "near"))
     levels = [
@@ -241,8 +248,8 @@ def _render(document: Mapping[str, Any]) -> str:
         "\n".join(["| model | role | snapshot | standing |", "|---|---|---|---|", *models]) if models else "",
         "\n".join(caches),
         searched,
-        f"Recitation: {probe['estimate']:.2%} of {probe['n']:,} prompts beyond the base model, at most {probe['ci_high']:.2%} at "
-        f"{probe['confidence']:.0%} confidence ({probe['run_length']} words or more count).",
+        f"Recitation: {probe['estimate']:.2%} of {probe['n']:,} prompts beyond the base model, {_extent(probe)} "
+        f"({probe['run_length']} words or more count).",
         "## What this does not prove\n\n" + "\n".join(f"- {_text(sentence)}" for sentence in document["not_proved"]),
         "\n".join(
             f"- {name} `{_text(document[key])}`"
