@@ -183,19 +183,41 @@ def notice(
     plan = _plan(project)
     found = receive(plan, plan.open_store(), read_notice(form))
     matches = found.matches.counts() if found.matches is not None else []
+    candidates = found.candidates()
     if as_json:
-        record = {"notice": found.form.id, "matches": matches, "exposed": list(found.exposed), "unplaced": list(found.unplaced)}
+        record = {"notice": found.form.id, "matches": matches, "candidates": candidates}
+        record |= {"exposed": list(found.exposed), "unplaced": list(found.unplaced)}
         typer.echo(json.dumps(record))
         return
     if matches:
         OUT.print(table("Rows that match", ["asset", "decision", "reason", "rows"], matches))
-    OUT.print(
-        table("Adapters to rebuild", ["adapter"], [{"adapter": a} for a in found.exposed])
-        if found.exposed
-        else "No adapter is reached."
-    )
+    if candidates:
+        OUT.print(table("Rows a person has to look at", list(candidates[0]), candidates))
+        OUT.print(f"Those that may stay: ftplatform license clear {found.form.id} ROW_ID... --by YOU", markup=False)
+    if found.exposed:
+        OUT.print(table("Adapters to rebuild", ["adapter"], [{"adapter": adapter} for adapter in found.exposed]))
+    else:
+        OUT.print("No adapter is reached.")
     for address in found.unplaced:
         OUT.print(f"Nothing of the project is known to come from {address}; look at it yourself.", markup=False)
+
+
+@app.command("clear")
+def clear(
+    notice: Annotated[str, typer.Argument(help="Id of the notice.")],
+    rows: Annotated[list[str], typer.Argument(help="Ids of rows that resemble claimed ones and may stay.")],
+    by: Annotated[str, typer.Option(help="Who looked at them.")],
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Records that a person looked at near duplicates of claimed rows and keeps them."""
+    from ftplatform.defs.removals import clear_rows
+
+    clear_rows(_plan(project).open_store(), notice, rows, by)
+    if as_json:
+        typer.echo(json.dumps({"notice": notice, "cleared": len(set(rows))}))
+    else:
+        OUT.print(f"{len(set(rows))} rows cleared for notice {notice}.", markup=False)
 
 
 @app.command("blast-radius")
@@ -221,6 +243,27 @@ def blast_radius(
         hours = "unknown" if cost.gpu_hours is None else f"{cost.gpu_hours:.2f} h"
         unmeasured = f" ({cost.unmeasured} not measured)" if cost.unmeasured else ""
         OUT.print(f"Retraining without it: {cost.adapters} adapters, {hours}{unmeasured}")
+
+
+@app.command("drill")
+def drill(
+    source: Annotated[str, typer.Argument(help="Name as in `license list`.")],
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rehearses a takedown of a source: what would have to be rebuilt, in which order, at what cost. Records nothing."""
+    from ftplatform.defs.removals import rehearse
+
+    plan = _plan(project)
+    if source not in plan.terms:
+        _unknown(source, plan)
+    found, exposed = rehearse(plan, plan.open_store(), source)
+    if as_json:
+        typer.echo(json.dumps({"exposed": list(exposed), **found.to_json()}))
+        return
+    rows = found.to_rows()
+    OUT.print(table(f"If {source} were taken down today", list(rows[0]) if rows else ["asset"], rows))
+    OUT.print(f"{len(exposed)} adapters hold it; {found.untouched} assets need nothing.")
 
 
 @app.command("certify")

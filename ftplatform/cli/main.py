@@ -6,7 +6,7 @@ import sys
 import typer
 
 from ftplatform import __version__
-from ftplatform.cli import demo_command, license_commands, project_commands, run_commands, status_command
+from ftplatform.cli import demo_command, license_commands, project_commands, run_commands, status_command, waiver_commands
 from ftplatform.cli.console import ERRORS
 from ftplatform.errors import FtplatformError
 from ftplatform.project.problems import ProjectFileError
@@ -25,6 +25,7 @@ project_commands.register(app)
 run_commands.register(app)
 status_command.register(app)
 license_commands.register(app)
+waiver_commands.register(app)
 demo_command.register(app)
 
 

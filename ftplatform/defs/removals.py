@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ftplatform.canonical import canonical_json, sha256_hex
 from ftplatform.defs.assets.base_models import FOLDER as MODEL_FOLDER
 from ftplatform.defs.assets.eval_results import ADAPTER_FOLDER
+from ftplatform.defs.costs import training_cost
 from ftplatform.defs.keys import Family, family_of
 from ftplatform.defs.ledger import REMOVAL_REASON, open_ledger
 from ftplatform.defs.plan import Plan
@@ -31,16 +32,19 @@ from ftplatform.licensing.removal.check import influence_removed
 from ftplatform.licensing.removal.claim import Claimed, Matcher, resolve
 from ftplatform.licensing.removal.closure import Ancestor, Closure, RowSet
 from ftplatform.licensing.removal.examination import examine
-from ftplatform.licensing.removal.matching import Matches, find
+from ftplatform.licensing.removal.matching import CANDIDATE, Matches, find
+from ftplatform.licensing.removal.plan import Asset, removal_plan
+from ftplatform.licensing.removal.plan import Plan as RemovalPlan
 from ftplatform.licensing.removal.probe import ProbeItem, regurgitation
 from ftplatform.licensing.removal.runs import longest_common_runs
+from ftplatform.licensing.removal.taint import taint
 from ftplatform.licensing.rights import EdgeRole, Level, Use
 from ftplatform.licensing.states import REVOKED, to_text
 from ftplatform.licensing.watchers.manual import NoticeForm
 from ftplatform.rows.normalize import normalize_text
 from ftplatform.rows.schema import Role
 from ftplatform.store import Snapshot, Store
-from ftplatform.verdict import Decision, Verdict
+from ftplatform.verdict import MAX_EVIDENCE, Decision, Verdict
 
 #: Tables with the rows of each family that a notice can be about.
 ROW_TABLES: Mapping[Family, str] = {
@@ -49,8 +53,10 @@ ROW_TABLES: Mapping[Family, str] = {
     Family.FEEDBACK: "rows.parquet",
     Family.EVAL_SETS: "rows.parquet",
     Family.CORPORA: "rows.parquet",
+    Family.SPLITS: "train.parquet",
     Family.ADAPTERS: "rows.parquet",
 }
+_PLANNED = {*ROW_TABLES, Family.BASE_MODELS, Family.EVAL_RESULTS, Family.RELEASES}
 _ENTERING = (Family.RAW, Family.SYNTHETIC, Family.FEEDBACK, Family.EVAL_SETS)
 
 #: Kind of notice to how far it reaches. A claim on words takes every copy; the end of a grant takes only what rested on it.
@@ -81,6 +87,13 @@ class Received:
     banned: Mapping[str, int]
     exposed: tuple[str, ...]
     unplaced: tuple[str, ...]
+
+    def candidates(self, limit: int = MAX_EVIDENCE) -> list[dict[str, Any]]:
+        """Rows that resemble claimed ones and that a person has to look at, most similar first."""
+        if self.matches is None:
+            return []
+        waiting = self.matches.table.filter(pl.col("decision") == CANDIDATE).sort("similarity", descending=True)
+        return waiting.head(limit).select("asset", "row_id", "similarity", "claimed").to_dicts()
 
 
 # ---- closures ------------------------------------------------------------------------------------------------------------------
@@ -284,6 +297,53 @@ def _exposed(plan: Plan, store: Store, ban: Ban) -> list[Snapshot]:
             if examine(closure, ban, clean_models(plan, store, closure)).findings:
                 found.append(adapter)
     return found
+
+
+def rehearse(plan: Plan, store: Store, source: str) -> tuple[RemovalPlan, tuple[str, ...]]:
+    """What a takedown of `source` would ask for today: what to rebuild in which order, and the adapters that hold it. Records nothing."""
+    ban = Ban(notice="drill", reach=Reach.CONTENT, names=frozenset({source}))
+    assets = []
+    for name in plan.lineage.assets:
+        if family_of(name) not in _PLANNED or store.head(name) is None:
+            continue
+        snapshot = store.current(name)
+        rows = fallen = 0
+        if family_of(name) in ROW_TABLES:
+            spread = taint([row_set(s) for s in store.lineage(snapshot.digest) if family_of(s.asset) in ROW_TABLES], ban)
+            ids = pl.Series(
+                snapshot.read_table(ROW_TABLES[family_of(name)], columns=["row_id"])["row_id"].to_pylist(), dtype=pl.String
+            )
+            rows, fallen = len(ids), int(ids.is_in(spread.rows["row_id"].implode()).sum())
+        assets.append(
+            Asset(
+                name=name,
+                parents=tuple((p, _edge_role(name, p)) for p in plan.lineage.parents[name] if family_of(p) in _PLANNED),
+                rows=rows,
+                banned_rows=fallen,
+                banned=name == source,
+                endpoints=tuple(e for e, block in plan.project.endpoints.items() if name == f"{Family.RELEASES}/{block.adapter}"),
+                gpu_hours=_hours(store, snapshot),
+            )
+        )
+    exposed = tuple(a.name for a in assets if a.name.startswith(f"{Family.ADAPTERS}/") and a.banned_rows)
+    return removal_plan(assets), exposed
+
+
+def _edge_role(child: str, parent: str) -> EdgeRole:
+    match family_of(child), family_of(parent):
+        case _, Family.BASE_MODELS:
+            return EdgeRole.BASE_MODEL if family_of(child) is Family.ADAPTERS else EdgeRole.EVALUATES
+        case Family.SYNTHETIC, _:
+            return EdgeRole.PROMPT_SEED
+        case (Family.EVAL_RESULTS, _) | (_, Family.EVAL_RESULTS):
+            return EdgeRole.EVALUATES
+        case _:
+            return EdgeRole.ROWS
+
+
+def _hours(store: Store, snapshot: Snapshot) -> float | None:
+    cost = training_cost(store, snapshot) if family_of(snapshot.asset) is Family.ADAPTERS else None
+    return None if cost is None else cost.seconds / 3600
 
 
 # ---- the check and the certificate ---------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
+from urllib.parse import urlsplit
 
 from ftplatform.canonical import canonical_json, sha256_hex
 from ftplatform.defs.ledger import observe_declarations, open_ledger
@@ -21,7 +22,7 @@ from ftplatform.licensing.watchers.dead_man import SCRAPED_TTL, STATIC_TTL
 from ftplatform.licensing.watchers.fetch import Fetcher, HttpFetcher
 from ftplatform.licensing.watchers.git import GitWatcher
 from ftplatform.licensing.watchers.hub import ENDPOINT, HubWatcher
-from ftplatform.licensing.watchers.look import Cursor, Look
+from ftplatform.licensing.watchers.look import Archive, Cursor, Look
 from ftplatform.licensing.watchers.url_terms import UrlTermsWatcher
 from ftplatform.project.models import License
 from ftplatform.store import Store
@@ -34,14 +35,6 @@ RETRY_AFTER = timedelta(minutes=30)
 ALLOW_VARIABLE = "FTPLATFORM_WATCH_ALLOW"
 
 _CURSORS = "watchers/cursors.json"
-
-
-class Watcher(Protocol):
-    """What all watchers of terms have in common."""
-
-    def look(self, cursor: Cursor | None, now: datetime) -> Look:
-        """Look once; see `watchers.look`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -86,14 +79,27 @@ def watched(plan: Plan, fetcher: Fetcher | None = None) -> list[Watching]:
     """Every place the project watches."""
     allow = {pair.strip() for pair in os.environ.get(ALLOW_VARIABLE, "").split(",") if pair.strip()}
     fetcher = fetcher or HttpFetcher(allow=allow)
+    archive = _archive(plan.open_store())
     return [
-        _watching(plan, source, place, bool(block.concluded), fetcher, allow)
+        _watching(plan, source, place, bool(block.concluded), fetcher, allow, archive)
         for source, block in license_blocks(plan.project).items()
         for place in block.watch
     ]
 
 
-def _watching(plan: Plan, source: str, place: str, concluded: bool, fetcher: Fetcher, allow: set[str]) -> Watching:
+def _archive(store: Store) -> Archive:
+    """Documents of earlier looks, from which changes are shown word by word."""
+
+    def read(sha256: str) -> bytes | None:
+        stored = store.backend.get(f"evidence/{sha256}")
+        return stored.data if stored else None
+
+    return read
+
+
+def _watching(
+    plan: Plan, source: str, place: str, concluded: bool, fetcher: Fetcher, allow: set[str], archive: Archive
+) -> Watching:
     if place.startswith("hf://"):
         kind, repository = place.removeprefix("hf://").split("/", 1)
         hub = HubWatcher(
@@ -106,9 +112,10 @@ def _watching(plan: Plan, source: str, place: str, concluded: bool, fetcher: Fet
         return Watching(source, place, "hub", lambda cursor, now: hub.look(cursor, now, concluded=concluded))
     if place.startswith("git+"):
         git = GitWatcher(source, place.removeprefix("git+"), policy=plan.policy, allow=allow)
-        return Watching(source, place, "git", lambda cursor, now: git.look(cursor, now, concluded=concluded))
-    page = UrlTermsWatcher(source, [place], fetcher)
-    return Watching(source, place, "url_terms", page.look)
+        return Watching(source, place, "git", lambda cursor, now: git.look(cursor, now, archive, concluded=concluded))
+    parts = urlsplit(place)
+    page = UrlTermsWatcher(source, [place], fetcher, site=f"{parts.scheme}://{parts.netloc}")
+    return Watching(source, place, "url_terms", lambda cursor, now: page.look(cursor, now, archive))
 
 
 def look_round(

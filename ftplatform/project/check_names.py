@@ -8,7 +8,7 @@ from typing import Final
 CHECKS_BY_MODE: Final[dict[str, tuple[str, ...]]] = {
     "": ("row_schema", "task_regression"),
     "M1": ("closure_complete", "closure_replay", "closure_equivalent", "bus_factor"),
-    "M2": ("license_known", "license_allows_use", "license_fresh", "license_blast_radius", "influence_removed"),
+    "M2": ("license_known", "license_allows_use", "license_fresh", "license_blast_radius", "influence_removed", "obligations_met"),
     "M3": ("cold_start_exposure", "cold_start_observed", "keepwarm_effective", "keepwarm_fence"),
     "M4": ("feedback_lineage", "correction_is_target", "label_agreement", "label_audit", "actor_concentration", "metric_breadth"),
     "M5": (

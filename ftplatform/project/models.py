@@ -61,6 +61,8 @@ EnvironmentVariable = Annotated[
     str, AfterValidator(_variable), WithJsonSchema({"type": "string", "pattern": f"^{_VARIABLE.pattern}$"})
 ]
 SliceName = Annotated[str, Field(min_length=1, max_length=100)]
+Statement = Annotated[str, Field(min_length=1, max_length=2000)]
+SourceAsset = Annotated[str, Field(pattern=r"^(raw|synthetic|feedback)/[a-z0-9_-]{1,63}$")]
 
 
 class Model(BaseModel):
@@ -385,6 +387,20 @@ class SafetyMix(Model):
     """Share of training rows drawn from it."""
 
 
+class Shards(Model):
+    """Source-aligned sharding: several LoRA adapters, each on its own sources, served as their mean.
+
+    Removing a source then retrains one of them. It costs a training run of `steps` per shard, and the served rank is the sum of theirs.
+    """
+
+    by: Literal["source"] = "source"
+    """Whole sources are packed; rows of one source never part."""
+    count: int = Field(default=1, ge=1, le=64)
+    """Shards for the sources that are not separate, packed by rows. Changing it packs all of them anew."""
+    separate: list[SourceAsset] = []
+    """Sources that may have to go soon, e.g. `raw/scraped`; together they get a shard of their own."""
+
+
 class Adapter(Model):
     """A LoRA adapter: base, data, recipe and the exams it has to pass."""
 
@@ -396,6 +412,8 @@ class Adapter(Model):
     """Refusals mixed into the training rows."""
     training: Training = Training()
     """The recipe."""
+    shards: Shards | None = None
+    """Train in shards by source; without it one adapter is trained on all rows."""
     evals: list[Name] = []
     """Eval sets it is judged on; empty means all of them."""
     system_prompt: str | None = None
@@ -404,6 +422,9 @@ class Adapter(Model):
     """Where the trainer runs."""
     release: bool = True
     """False marks an experiment: missing evidence warns instead of refusing, and there is no release asset."""
+    obligations: dict[str, Statement | dict[str, Statement]] = {}
+    """What a person confirms about obligations that licenses bring to the release, by obligation (`share_alike`, `acceptable_use`, ...):
+    one text, or a text per source, e.g. `attribution: {raw/tickets: "Jane Doe, https://..."}`. It goes into the model card."""
     owner: Owner | None = None
     """E-mail address or `team:name`."""
     description: str | None = None

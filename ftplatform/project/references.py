@@ -80,6 +80,7 @@ def check_references(project: Project, document: YamlDocument, *, known_checks: 
     _check_lists(project, report)
     _check_training_data(project, document, report)
     _check_production_inputs(project, report)
+    _check_shards(project, report)
     _check_gates(project, known_checks, report)
     _check_schedules(project, report)
     _check_uris(project, report)
@@ -207,6 +208,37 @@ def _check_production_inputs(project: Project, report: Report) -> None:
                     " keep a sample of real inputs apart",
                     warning=True,
                 )
+
+
+def _check_shards(project: Project, report: Report) -> None:
+    sections = {"raw": "sources", "synthetic": "synthetic", "feedback": "feedback"}
+    declared = [f"{family}/{part}" for family, section in sections.items() for part in getattr(project, section)]
+    for name, adapter in project.adapters.items():
+        dataset = project.datasets.get(adapter.dataset)
+        if adapter.shards is None or dataset is None:
+            continue
+        mixed = [f"{family}/{part}" for family, section in sections.items() for part in getattr(dataset, section)]
+        synthetic = [project.synthetic[part] for part in dataset.synthetic if part in project.synthetic]
+        mixed += [f"raw/{seed}" for part in synthetic for seed in part.seeds]  # derived rows lie with their seeds
+        path, separate = ("adapters", name, "shards"), adapter.shards.separate
+        for index, source in enumerate(separate):
+            place = (*path, "separate", index)
+            if source not in declared:
+                report(place, f"there is no {source!r}", allowed=mixed, suggestion=nearest(source, mixed))
+            elif source in separate[:index]:
+                report(place, f"{source!r} is listed twice; remove one")
+            elif source not in mixed:
+                # What is left must stay trained as it is when a separate source goes, so this cannot be an error.
+                report(place, f"{source!r} is not in dataset {adapter.dataset!r}", warning=True)
+        if adapter.shards.count == 1 and not separate:
+            report(path, "one shard is no sharding: raise 'count', or name sources in 'separate'", warning=True)
+        if dataset.reserve.fraction > 0:
+            report(
+                path,
+                f"the reserve of dataset {adapter.dataset!r} is drawn across its sources, so removing one changes rows of the other"
+                " shards too; give it 'reserve: {fraction: 0}' and judge on eval_sets",
+                warning=True,
+            )
 
 
 def _check_gates(project: Project, known_checks: Collection[str], report: Report) -> None:

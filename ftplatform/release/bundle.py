@@ -2,7 +2,9 @@
 
     adapter/...      weights (safetensors only) and their configuration
     closure.json     what they were made from; its hash is the adapter's name
-    checks.json      the full record of every check the release relied on
+    checks.json      the full record of every check the release relied on, failed ones included
+    waivers.json     who let failed checks through, why, and until when
+    obligations.json whether what the licenses ask of this release was found in it
     licenses.json    the license ledger at that time       notices.json, NOTICE.md, licenses/   what is owed, and the texts
     README.md        the model card, rendered from the above
     bundle.json      path, size and SHA-256 of every file; its own hash is the release's name
@@ -14,23 +16,24 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
 from ftplatform.canonical import canonical_json, sha256_hex
 from ftplatform.errors import CorruptArtifact, FtplatformError, UnsafeModel
 from ftplatform.release.card import render_card, render_notice
+from ftplatform.release.records import Notice, cite_evaluation, cite_waiver, notice_record, refused_without_waiver, text_name
 from ftplatform.store import Evaluation
-from ftplatform.store.evaluations import SCHEMA as EVALUATION_SCHEMA
+from ftplatform.store.waivers import Waiver
+from ftplatform.verdict import Verdict
 
-SCHEMA = "ftplatform.release/1"
+SCHEMA = "ftplatform.release/2"
 INDEX = "bundle.json"
 
 #: What an adapter consists of. Anything else (pickles above all) has no place in a release.
@@ -41,21 +44,6 @@ _LEDGER_COLUMNS = (
     "source", "kind", "status", "license", "declared_raw", "declared", "concluded", "evidence_path", "evidence_sha256", "rights",
     "problems",
 )  # fmt: skip
-
-
-class Notice(Protocol):
-    """What is owed to one source, model or teacher; `ftplatform.licensing.notices.Notice` is one."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def license(self) -> str: ...
-    @property
-    def obligations(self) -> tuple[tuple[str, str], ...]: ...
-    @property
-    def evidence(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +74,8 @@ def build_release(
     evaluations: Sequence[Evaluation],
     ledger: pa.Table,
     notices: Sequence[Notice],
+    obligations: Callable[[str, Mapping[str, bytes]], Verdict],
+    waivers: Sequence[Waiver] = (),
     license_texts: Mapping[str, bytes] | None = None,
     description: str = "",
 ) -> Release:
@@ -98,33 +88,45 @@ def build_release(
         evaluations: finished evaluations the release relies on.
         ledger: the license ledger (columns of `licensing.ledger.LEDGER_SCHEMA`).
         notices: what is owed for everything that was used.
+        obligations: judges model card and files, by path, before anything is written; raises to refuse.
+        waivers: those that failed evaluations were let through under.
         license_texts: evidence files by the path that notices name them by; they are shipped with the bundle.
 
     Raises:
         UnsafeModel: for a file that is no safetensors, configuration or text, or names code to run.
         CorruptArtifact: if the weights are not those of the closure, or an evaluation's record does not hash to its name.
-        FtplatformError: if `out` exists, or there is no evaluation to cite.
+        FtplatformError: if `out` exists, there is no evaluation to cite, or one refuses and no waiver is about it.
+        Exception: whatever `obligations` raises.
     """
     if out.exists():
         raise FtplatformError(f"{out.name} exists already.", remedy="Give a new folder; a release is never changed in place.")
     manifest = json.loads(closure)
     weights = _adapter_files(adapter_folder)
     _match_subject(manifest, {sha256_hex(data) for data in weights.values()})
-    checks = [_cite(evaluation) for evaluation in sorted(evaluations, key=lambda e: (e.asset, e.check))]
+    checks = [cite_evaluation(evaluation) for evaluation in sorted(evaluations, key=lambda e: (e.asset, e.check))]
     if not checks:
         raise FtplatformError(f"The release of {name} cites no evaluation.", remedy="Run the checks first.")
-    texts = {path: _text_name(path, data) for path, data in (license_texts or {}).items()}
-    owed = [_notice_record(notice, texts) for notice in sorted(notices, key=lambda n: (n.kind, n.name))]
+    waived = [cite_waiver(waiver) for waiver in sorted(waivers, key=lambda w: (w.asset, w.check, w.id))]
+    if refusing := refused_without_waiver(checks, waived):
+        raise FtplatformError(
+            f"The release of {name} cites what refuses it: {', '.join(refusing)}.", remedy="Mend it, or cite the waiver."
+        )
+    texts = {path: text_name(path, data) for path, data in (license_texts or {}).items()}
+    owed = [notice_record(notice, texts) for notice in sorted(notices, key=lambda n: (n.kind, n.name))]
     known = [column for column in _LEDGER_COLUMNS if column in ledger.column_names]
     files: dict[str, bytes] = {f"adapter/{path}": data for path, data in weights.items()}
     files |= {texts[path]: data for path, data in (license_texts or {}).items()}
     files |= {
         "closure.json": closure,
         "checks.json": canonical_json(checks),
+        "waivers.json": canonical_json(waived),
         "licenses.json": canonical_json(ledger.select(known).to_pylist()),
         "notices.json": canonical_json(owed),
     }
     head = {"schema": SCHEMA, "name": name, "description": description, "closure": sha256_hex(closure), "signature": None}
+    files |= _rendered(head, files)
+    verdict = obligations(files["README.md"].decode(), files)
+    files["obligations.json"] = canonical_json(verdict.to_record())
     files |= _rendered(head, files)
     listed = [{"path": path, "sha256": sha256_hex(files[path]), "size": len(files[path])} for path in sorted(files)]
     index = canonical_json({**head, "files": listed})
@@ -189,7 +191,9 @@ def _read_listed(folder: Path, listed: Mapping[str, tuple[str, int]]) -> tuple[d
 
 def _inner_problems(head: Mapping[str, Any], files: Mapping[str, bytes]) -> Iterator[Problem]:
     """What the files of an otherwise intact bundle say against each other."""
-    needed = ("closure.json", "checks.json", "licenses.json", "notices.json", "README.md", "NOTICE.md")
+    needed = (
+        "closure.json", "checks.json", "waivers.json", "obligations.json", "licenses.json", "notices.json", "README.md", "NOTICE.md",
+    )  # fmt: skip
     absent = [path for path in needed if path not in files]
     if absent:
         yield from (Problem(path, "is needed to verify the rest") for path in absent)
@@ -197,9 +201,13 @@ def _inner_problems(head: Mapping[str, Any], files: Mapping[str, bytes]) -> Iter
     if sha256_hex(files["closure.json"]) != head["closure"]:
         yield Problem("closure.json", f"is not the closure {head['closure']} that bundle.json names")
     try:
-        for check in json.loads(files["checks.json"]):
-            if sha256_hex(canonical_json(check["document"])) != check["record"]:
-                yield Problem("checks.json", f"the record of {check['document']['check']} does not hash to {check['record']}")
+        cited = {path: json.loads(files[path]) for path in ("checks.json", "waivers.json")}
+        for path, records in cited.items():
+            for record in records:
+                if sha256_hex(canonical_json(record["document"])) != record["record"]:
+                    yield Problem(path, f"the record of {record['document']['check']} does not hash to {record['record']}")
+        for refusing in refused_without_waiver(cited["checks.json"], cited["waivers.json"]):
+            yield Problem("waivers.json", f"names no waiver of {refusing}, which did not pass")
         _match_subject(
             json.loads(files["closure.json"]), {sha256_hex(data) for path, data in files.items() if path.startswith("adapter/")}
         )
@@ -213,8 +221,9 @@ def _inner_problems(head: Mapping[str, Any], files: Mapping[str, bytes]) -> Iter
 
 
 def _rendered(head: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Card and NOTICE from the other files."""
+    """Card and NOTICE from the other files; the card without the verdict on obligations is what that verdict is about."""
     notices = json.loads(files["notices.json"])
+    obligations = files.get("obligations.json")
     card = render_card(
         name=head["name"],
         description=head["description"],
@@ -223,6 +232,8 @@ def _rendered(head: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, 
         checks=json.loads(files["checks.json"]),
         ledger=json.loads(files["licenses.json"]),
         notices=notices,
+        waivers=json.loads(files["waivers.json"]),
+        obligations=json.loads(obligations) if obligations is not None else None,
     )
     return {"README.md": card.encode(), "NOTICE.md": render_notice(head["name"], notices).encode()}
 
@@ -268,44 +279,6 @@ def _match_subject(manifest: Mapping[str, Any], found: set[str]) -> None:
                 f"{entry['path']} is not the file the closure names ({entry['sha256'][:16]}).",
                 remedy="Release the adapter of this closure, or build the closure of this adapter.",
             )
-
-
-def _cite(evaluation: Evaluation) -> dict[str, Any]:
-    """An evaluation as its record: the document whose hash the store knows it by."""
-    what = f"{evaluation.check} on {evaluation.asset}"
-    if evaluation.verdict is None or evaluation.record is None:
-        raise FtplatformError(f"{what} has not finished.", remedy="Run the check; a release cites finished evaluations only.")
-    document = {
-        "schema": EVALUATION_SCHEMA,
-        "asset": evaluation.asset,
-        "check": evaluation.check,
-        "judged": dict(evaluation.judged),
-        "verdict": evaluation.verdict.to_record(),
-        "blocking": evaluation.blocking,
-        "severity": evaluation.severity,
-        "run_id": evaluation.run_id,
-        "evaluated_at": evaluation.evaluated_at,
-        "previous": evaluation.previous,
-    }
-    if sha256_hex(canonical_json(document)) != evaluation.record:
-        raise CorruptArtifact(f"The record of {what} does not hash to {evaluation.record}.", remedy="Run the check again.")
-    return {"record": evaluation.record, "document": document}
-
-
-def _notice_record(notice: Notice, texts: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "name": notice.name,
-        "kind": notice.kind,
-        "license": notice.license,
-        "obligations": [list(pair) for pair in notice.obligations],
-        "texts": sorted(texts[path] for path in notice.evidence if path in texts),
-    }
-
-
-def _text_name(path: str, data: bytes) -> str:
-    """A name for a license text that says what it is and cannot lead anywhere."""
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.rstrip("/").rsplit("/", 1)[-1]).strip(".-") or "license"
-    return f"licenses/{sha256_hex(data)[:12]}-{stem[:80]}"
 
 
 def _parents(path: str) -> Iterator[str]:

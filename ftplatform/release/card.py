@@ -23,6 +23,8 @@ def render_card(
     checks: Sequence[Mapping[str, Any]],
     ledger: Sequence[Mapping[str, Any]],
     notices: Sequence[Mapping[str, Any]],
+    waivers: Sequence[Mapping[str, Any]] = (),
+    obligations: Mapping[str, Any] | None = None,
 ) -> str:
     """README.md in the form the Hugging Face Hub reads.
 
@@ -31,6 +33,8 @@ def render_card(
         checks: ``{"record": hash, "document": evaluation record}``, as in checks.json.
         ledger: rows of the license ledger, as in licenses.json.
         notices: as in notices.json.
+        waivers: ``{"record": hash, "document": waiver}``, as in waivers.json.
+        obligations: the verdict on obligations, None where it is not judged yet.
     """
     base = closure["base_model"]
     front = ["library_name: peft", "pipeline_tag: text-generation", "tags: [lora, ftplatform]"]
@@ -42,6 +46,7 @@ def render_card(
     parts = [
         "---\n" + "\n".join(front) + "\n---",
         f"# {_text(name)}",
+        "**Built with Llama**" if any(o == "built_with_llama" for n in notices for o, _ in n["obligations"]) else "",
         _text(description) if description else f"A LoRA adapter for {_text(base_name)}.",
         "**This release is not signed.** Its files can be checked against `bundle.json`, but nothing proves who wrote that file.",
         f"Closure `{closure_digest}`: everything it was made from is named in `closure.json`, whose SHA-256 this is.",
@@ -73,13 +78,15 @@ def render_card(
             ("check", "on", "decision", "statistic", "estimate", "interval", "limit", "n", "record"),
             [_check_row(check) for check in checks],
         ),
-        _waivers(closure),
+        _waivers(waivers),
+        _training_waivers(closure),
         "## Data and licenses",
         _table(
             ("source", "kind", "license", "state"),
             [(_text(row["source"]), _text(row["kind"]), _text(row["license"]), _text(row["status"])) for row in ledger],
         ),
-        f"What is owed for their use stands in `NOTICE.md` ({len(notices)} entries).",
+        f"**Obligations: {_text(obligations['decision'])}.** {_text(obligations['summary'])}" if obligations else "",
+        *_notice_entries(notices, "###"),
         "## Limits",
         "The checks above say what was measured and on which snapshots, and nothing beyond. The assessment of licenses informs"
         " counsel; it is no legal advice.",
@@ -92,12 +99,27 @@ def render_notice(name: str, notices: Sequence[Mapping[str, Any]]) -> str:
     parts = [f"# NOTICE for {_text(name)}"]
     if not notices:
         parts.append("Nothing in this release is used under somebody else's license.")
+    parts += _notice_entries(notices, "##")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _notice_entries(notices: Sequence[Mapping[str, Any]], heading: str) -> list[str]:
+    """One section for each thing that has a license of its own."""
+    parts = []
     for notice in notices:
-        lines = [f"## {_text(notice['name'])}", f"{_text(notice['kind']).capitalize()} under {_text(notice['license'])}."]
-        lines += [f"- {_text(text)} (`{_text(obligation)}`)" for obligation, text in notice["obligations"]]
-        lines += [f"- License text: `{_text(path)}`" for path in notice["texts"]]
-        parts.append("\n\n".join(lines[:2]) + ("\n\n" + "\n".join(lines[2:]) if lines[2:] else ""))
-    return "\n\n".join(parts) + "\n"
+        where = f" ({', '.join(map(_text, notice['addresses']))})" if notice["addresses"] else ""
+        lines = [f"- Credit: {_text(credit)}" for credit in notice["credits"]]
+        lines += [f"- Changed: {_text(notice['changes'])}"] if notice["changes"] else []
+        lines += [f"- {_text(text)} ({_code(obligation)})" for obligation, text in notice["obligations"]]
+        lines += [f"- Confirmed ({_code(obligation)}): {_text(text)}" for obligation, text in notice["confirmations"]]
+        lines += [f"- Not permitted by these terms, see the waivers: {_text(use)}" for use in notice["undetermined"]]
+        lines += [f"- License text: {_code(path)}" for path in notice["texts"]]
+        parts += [
+            f"{heading} {_text(notice['name'])}",
+            f"{_text(notice['kind']).capitalize()} under {_text(notice['license'])}{where}.",
+            "\n".join(lines),
+        ]
+    return parts
 
 
 def _check_row(check: Mapping[str, Any]) -> tuple[str, ...]:
@@ -117,12 +139,26 @@ def _check_row(check: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _waivers(closure: Mapping[str, Any]) -> str:
+def _waivers(waivers: Sequence[Mapping[str, Any]]) -> str:
+    if not waivers:
+        return ""
+    rows = [
+        (
+            *(_text(record["document"][key]) for key in ("check", "asset", "decision", "by", "why", "expires_at")),
+            _code(record["record"][:_HEX]),
+        )
+        for record in waivers
+    ]
+    text = "Waived is not passed: these checks failed, and somebody signed for releasing nevertheless, for a limited time."
+    return f"## Released under waiver\n\n{text}\n\n" + _table(("check", "on", "decision", "who", "why", "until", "record"), rows)
+
+
+def _training_waivers(closure: Mapping[str, Any]) -> str:
     waivers = closure.get("waivers") or ()
     if not waivers:
         return ""
     listed = "\n".join(f"- {_text('; '.join(f'{key}: {value}' for key, value in sorted(waiver.items())))}" for waiver in waivers)
-    return f"**Released under waiver.** Waived is not passed:\n\n{listed}"
+    return f"**Trained under waiver.**\n\n{listed}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -143,6 +179,11 @@ def _text(value: object) -> str:
     """Outside text made inert in Markdown: no HTML, no links, no table breaks, one line."""
     text = html.escape(" ".join(str(value).split()), quote=False)
     return re.sub(r"([\\`*_{}\[\]|#!~])", r"\\\1", text)
+
+
+def _code(value: object) -> str:
+    """A code span; nothing inside one is markup, and escapes would show."""
+    return "`" + " ".join(str(value).replace("`", "'").split()) + "`"
 
 
 def _yaml(value: str) -> str:

@@ -7,13 +7,13 @@ head. A process killed anywhere leaves the old version or the new one, and orpha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, Self
 
 from ftplatform.canonical import sha256_hex
 from ftplatform.errors import CorruptArtifact, NotMaterialized, StoreError
-from ftplatform.store import evaluations, garbage, heads, integrity, manifests, scratch
+from ftplatform.store import evaluations, garbage, heads, integrity, manifests, scratch, waivers
 from ftplatform.store.backend import Backend
 from ftplatform.store.blobs import BlobReader
 from ftplatform.store.drafts import SnapshotDraft
@@ -25,6 +25,7 @@ from ftplatform.store.local import typed_errors
 from ftplatform.store.names import asset_name, blob_key, check_name, digest_name, manifest_key
 from ftplatform.store.snapshots import Snapshot
 from ftplatform.store.urls import default_cache, open_backend
+from ftplatform.store.waivers import Waiver
 from ftplatform.verdict import Verdict
 
 #: A flipped bit on the wire is gone on the next read.
@@ -211,6 +212,57 @@ class Store:
         """Names of the checks that ever began on the asset, sorted."""
         names = garbage.names_below(self._backend, f"evaluations/{asset_name(asset)}/")
         return sorted(name for name in names if "/" not in name)
+
+    # ---- waivers ---------------------------------------------------------------------------------------------------------
+
+    def issue_waiver(
+        self,
+        evaluation: Evaluation,
+        *,
+        check: str,
+        check_version: str,
+        binding: str,
+        by: str,
+        why: str,
+        lifetime: timedelta,
+        now: datetime | None = None,
+    ) -> Waiver:
+        """Append a waiver of a finished evaluation that did not pass; the evaluation stays what it is.
+
+        Args:
+            check: name of the check; the evaluation's own name may be that of its nightly lane.
+            lifetime: time until it expires, at most `waivers.MAX_LIFETIME`.
+
+        Raises:
+            WaiverError: if there is nothing to waive, `by` or `why` is empty, or the lifetime is out of range.
+        """
+        return waivers.issue(
+            self._backend,
+            evaluation,
+            check=check,
+            check_version=check_version,
+            binding=binding,
+            by=by,
+            why=why,
+            lifetime=lifetime,
+            now=now,
+        )
+
+    def revoke_waiver(self, waiver: Waiver, *, by: str, why: str, now: datetime | None = None) -> Waiver:
+        """Append the revocation of a waiver; returns it revoked.
+
+        Raises:
+            WaiverError: if it is revoked already, or `by` or `why` is empty.
+        """
+        return waivers.revoke(self._backend, waiver, by=by, why=why, now=now)
+
+    def waivers(self, asset: str, check: str) -> list[Waiver]:
+        """All waivers ever issued for a check on an asset, newest first, whatever became of them."""
+        return waivers.of_check(self._backend, asset, check)
+
+    def all_waivers(self) -> list[Waiver]:
+        """All waivers ever issued, newest first, whatever became of them."""
+        return waivers.all_waivers(self._backend)
 
     # ---- upkeep ----------------------------------------------------------------------------------------------------------
 

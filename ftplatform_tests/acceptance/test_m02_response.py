@@ -11,8 +11,10 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from ftplatform.canonical import sha256_hex
+from ftplatform.cli.main import app
 from ftplatform.defs import running
 from ftplatform.defs.keys import from_key
 from ftplatform.defs.ledger import open_ledger
@@ -244,6 +246,36 @@ def test_lic_13_the_rebuilt_adapter_earns_the_certificate(remedied):
     stored = plan.open_store().backend.get(f"certificates/{issued.digest}.json")
     assert stored is not None
     assert stored.data == issued.to_bytes()
+
+
+def cli(file: Path, *arguments: str) -> tuple[int, Any]:
+    result = CliRunner().invoke(app, ["license", *arguments, "--project", str(file), "--json"])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, json.loads(result.stdout)
+
+
+def test_the_same_on_the_command_line(remedied):
+    file = remedied[0]
+    code, listed = cli(file, "list")
+    assert code == 0
+    states = {row["source"]: row["state"] for row in listed["rows"]}
+    assert (states["raw/chats"], states["raw/tickets"]) == ("takedown", "active")
+    _, shown = cli(file, "show", "raw/chats")
+    assert shown["rights"]["train"] == "deny"
+    assert [entry["notice"] for entry in shown["history"]] == [None, "n-1"]
+    _, before = cli(file, "show", "raw/chats", "--valid", "2026-03-01T12:00:00Z")
+    assert before["rights"]["train"] == "allow", "the day before the letter"
+    _, radius = cli(file, "blast-radius", "raw/tickets")
+    assert radius["live_endpoints"] == 1
+    _, rehearsed = cli(file, "drill", "raw/tickets")
+    assert set(rehearsed["exposed"]) == {"adapters/first", "adapters/second"}
+    assert rehearsed["gpu_hours"] > 0
+    code, certified = cli(file, "certify", "adapters/third", "--notice", "n-1")
+    assert (code, certified["certificate"]["notice"]["notice"]) == (0, "n-1")
+    code, refused = cli(file, "certify", "adapters/fourth", "--notice", "n-1")
+    assert (code, refused["certificate"]) == (1, None)
+    _, rebuilt = cli(file, "rebuild")
+    assert rebuilt["events"] > 10
 
 
 def planted(remedied, change) -> None:

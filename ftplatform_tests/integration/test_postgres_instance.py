@@ -10,6 +10,8 @@ import yaml
 
 from ftplatform.defs import running
 from ftplatform.defs.build import build_defs
+from ftplatform.defs.ledger import open_ledger
+from ftplatform.defs.resources import StoreResource
 from ftplatform_tests.projects import REPOSITORY, edit, plan_of, small_project
 
 
@@ -26,7 +28,9 @@ def instance(postgres_url, tmp_path, monkeypatch):
         yield instance
 
 
-def test_run_checks_schedule_and_sensor(instance, tmp_path):
+def test_run_checks_schedule_and_sensor(instance, postgres_url, tmp_path, monkeypatch):
+    # As in deploy/compose.yaml: the ledger's index lies in the same server.
+    monkeypatch.setenv("FTPLATFORM_LEDGER_URL", postgres_url)
     assert type(instance.event_log_storage).__name__ == "PostgresEventLogStorage"
     file = small_project(tmp_path / "project")
     plan = plan_of(file)
@@ -41,10 +45,16 @@ def test_run_checks_schedule_and_sensor(instance, tmp_path):
     assert record.run_id == nightly.run_id
     assert record.status.value == "SUCCEEDED"
 
+    with open_ledger(plan.root, plan.open_store(), verify=True) as ledger:
+        assert ledger.state("raw/tickets").concluded == "MIT"
+    assert not (plan.root / ".ftplatform" / "ledger.sqlite").exists()
+
     definitions = build_defs(plan.loaded)
     repository = definitions.get_repository_def()
     schedule = repository.get_schedule_def("nightly")
-    context = dg.build_schedule_context(instance=instance, scheduled_execution_time=datetime.datetime.now(datetime.UTC))
+    resources = {"store": StoreResource(url=plan.store_url)}
+    now = datetime.datetime.now(datetime.UTC)
+    context = dg.build_schedule_context(instance=instance, scheduled_execution_time=now, resources=resources)
     (request,) = schedule.evaluate_tick(context).run_requests
     assert (
         repository.get_job(schedule.job_name).execute_in_process(instance=instance, tags=request.tags, raise_on_error=False).run_id

@@ -138,7 +138,7 @@ def test_known_checks_can_be_given(tmp_path: Path) -> None:
 
 
 def test_check_names_are_distinct_and_legal_in_dagster() -> None:
-    assert len(set(KNOWN_CHECKS)) == len(KNOWN_CHECKS) == 69
+    assert len(set(KNOWN_CHECKS)) == len(KNOWN_CHECKS) == 70
     assert set(CHECKS_BY_MODE) == {"", *(f"M{n}" for n in range(1, 13))}
     assert all(name.replace("_", "").isalnum() and name.islower() for name in KNOWN_CHECKS)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from ftplatform.canonical import canonical_json, sha256_hex
 from ftplatform.errors import CorruptArtifact, FtplatformError, UnsafeModel
 from ftplatform.licensing.ledger import ledger_table
 from ftplatform.licensing.notices import notices
+from ftplatform.licensing.obligations import obligations_met
 from ftplatform.licensing.policy import default_policy
 from ftplatform.licensing.terms import Kind
 from ftplatform.release.bundle import INDEX, Release, build_release, verify_release
 from ftplatform.store import Evaluation, SnapshotDraft, Store
+from ftplatform.store.waivers import Waiver
 from ftplatform.verdict import Decision, Verdict
 from ftplatform_tests.unit.closure.factories import clean_closure, hex_of, small_package
 from ftplatform_tests.unit.licensing.factories import known
@@ -78,13 +81,19 @@ def parts(tmp_path: Path, evaluation: Evaluation) -> dict[str, Any]:
         for path in sorted(adapter.iterdir())
     ]
     terms = [known("raw/tickets", "CC-BY-4.0"), known("base_models/tiny", "llama3.1", kind=Kind.BASE_MODEL)]
+    owed = notices(terms, ["train", "redistribute_weights"], default_policy(), confirmations={"attribution": "The ticket people"})
+
+    def obligations(card: str, files: Mapping[str, bytes]) -> Verdict:
+        return obligations_met(owed, release="support", card=card, files=files, policy=default_policy())
+
     return {
         "name": "support",
         "adapter_folder": adapter,
         "closure": canonical_json(manifest),
         "evaluations": [evaluation],
         "ledger": ledger_table(terms, default_policy()),
-        "notices": notices(terms, ["train", "redistribute_weights"], default_policy()),
+        "notices": owed,
+        "obligations": obligations,
         "license_texts": {"licenses/raw/tickets.txt": b"The terms, as read."},
         "description": HOSTILE,
     }
@@ -344,10 +353,128 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path: Path, parts: dict[str,
     assert list(out.parent.iterdir()) == []
 
 
-def test_waivers_are_shown(tmp_path: Path, parts: dict[str, Any]) -> None:
+# ---- waivers and obligations
+
+
+@pytest.fixture
+def refused(tmp_path: Path, evaluation: Evaluation) -> tuple[Store, Evaluation]:
+    """A failed evaluation beside the one that passed, in the same store."""
+    store = Store.open(str(tmp_path / "store"))
+    assert evaluation.verdict is not None
+    again = store.record_evaluation(
+        "eval_results/support",
+        "overrefusal_retention",
+        judged=evaluation.judged,
+        verdict=replace(evaluation.verdict, decision=Decision.FAIL, summary="too many harmless requests are declined"),
+        blocking=True,
+        severity="error",
+        run_id="r1",
+        evaluated_at="2026-01-01T00:00:00Z",
+    )
+    return store, again
+
+
+@pytest.fixture
+def waiver(refused: tuple[Store, Evaluation]) -> Waiver:
+    store, evaluation = refused
+    return store.issue_waiver(
+        evaluation,
+        check=evaluation.check,
+        check_version="1",
+        binding="b1nd",
+        by="jo@example.com",
+        why=HOSTILE,
+        lifetime=timedelta(days=7),
+        now=datetime(2026, 3, 1, tzinfo=UTC),
+    )
+
+
+@pytest.fixture
+def waived(tmp_path: Path, parts: dict[str, Any], refused: tuple[Store, Evaluation], waiver: Waiver) -> Release:
+    evaluations = [*parts["evaluations"], refused[1]]
+    return build_release(tmp_path / "waived", **{**parts, "evaluations": evaluations, "waivers": [waiver]})
+
+
+def test_a_release_under_waiver_says_so(waived: Release, waiver: Waiver) -> None:
+    assert verify_release(waived.folder) == []
+    (record,) = json.loads((waived.folder / "waivers.json").read_text())
+    assert record == {"record": waiver.id, "document": waiver.to_record()}
+    card = (waived.folder / "README.md").read_text()
+    section = card.split("## Released under waiver")[1].split("\n## ")[0]
+    assert "Waived is not passed" in section
+    (row,) = [line for line in section.splitlines() if "jo@example" in line]
+    for shown in ("overrefusal\\_retention", "eval\\_results/support", "| fail |", "2026-03-08T00:00:00", waiver.id[:16]):
+        assert shown in row
+    assert row.replace("\\|", "").count("|") == 8
+    assert "<script" not in card
+    # In the table of evaluations it is what it was: a failure.
+    (failed,) = [line for line in card.splitlines() if line.startswith("| overrefusal") and "1,210" in line]
+    assert "| fail |" in failed
+
+
+def test_without_waiver_the_card_does_not_speak_of_one(release: Release) -> None:
+    assert json.loads((release.folder / "waivers.json").read_text()) == []
+    assert "under waiver" not in (release.folder / "README.md").read_text()
+
+
+def test_what_refuses_is_not_released_without_its_waiver(
+    tmp_path: Path, parts: dict[str, Any], refused: tuple[Store, Evaluation], waiver: Waiver
+) -> None:
+    evaluations = [*parts["evaluations"], refused[1]]
+    elsewhere = {"eval_results/support": hex_of("other rows")}
+    for waivers in ([], [replace(waiver, judged=elsewhere)], [replace(waiver, check="refusal_retention")]):
+        with pytest.raises(FtplatformError):
+            build_release(tmp_path / "no", **{**parts, "evaluations": evaluations, "waivers": waivers})
+    longer = replace(waiver, expires_at=waiver.expires_at + timedelta(days=1))
+    with pytest.raises(CorruptArtifact, match="does not hash"):
+        build_release(tmp_path / "no", **{**parts, "evaluations": evaluations, "waivers": [longer]})
+    assert not (tmp_path / "no").exists()
+
+
+def _longer(files: dict[str, bytes]) -> None:
+    files["waivers.json"] = files["waivers.json"].replace(b'"expires_at":"2026-03-08', b'"expires_at":"2026-03-28')
+
+
+def _hidden(files: dict[str, bytes]) -> None:
+    files["waivers.json"] = b"[]"
+
+
+def _all_owed_is_done(files: dict[str, bytes]) -> None:
+    files["obligations.json"] = files["obligations.json"].replace(b'"fail"', b'"pass"')
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"), [(_longer, "waivers.json"), (_hidden, "waivers.json"), (_all_owed_is_done, "README.md")]
+)
+def test_a_hidden_or_longer_waiver_contradicts_the_evidence(
+    waived: Release, edit: Callable[[dict[str, bytes]], None], named: str
+) -> None:
+    _rewrite(waived, edit)
+    assert named in [problem.path for problem in verify_release(waived.folder)]
+
+
+def test_the_verdict_on_obligations_is_in_the_bundle_and_on_the_card(release: Release) -> None:
+    verdict = json.loads((release.folder / "obligations.json").read_text())
+    missing = {(row["obligation"], row["owed_to"]) for row in verdict["evidence"]}
+    assert verdict["decision"] == "fail"
+    assert missing == {("llama_name_prefix", "base_models/tiny"), ("license_notice", "base_models/tiny"),
+                       ("acceptable_use", "base_models/tiny")}  # fmt: skip
+    assert "**Obligations: fail.**" in (release.folder / "README.md").read_text()
+
+
+def test_who_judges_the_obligations_can_refuse_before_anything_is_written(tmp_path: Path, parts: dict[str, Any]) -> None:
+    def refuse(card: str, files: Mapping[str, bytes]) -> Verdict:
+        raise PermissionError(f"{len(card)} characters and {len(files)} files seen")
+
+    with pytest.raises(PermissionError, match=r"[1-9]\d+ characters and [1-9]\d* files"):
+        build_release(tmp_path / "no", **{**parts, "obligations": refuse})
+    assert not (tmp_path / "no").exists()
+
+
+def test_waivers_of_the_training_are_shown(tmp_path: Path, parts: dict[str, Any]) -> None:
     manifest = json.loads(parts["closure"])
     manifest["waivers"] = [{"check": "slice_survival", "who": "jo", "why": "two rows", "until": "2026-02-01"}]
-    built = build_release(tmp_path / "waived", **{**parts, "closure": canonical_json(manifest)})
+    built = build_release(tmp_path / "trained", **{**parts, "closure": canonical_json(manifest)})
     card = (built.folder / "README.md").read_text()
-    assert "Released under waiver" in card
+    assert "Trained under waiver" in card
     assert "slice\\_survival" in card
