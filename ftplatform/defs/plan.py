@@ -75,6 +75,13 @@ class Plan:
         order = {asset: position for position, asset in enumerate(self.lineage.assets)}
         return sorted(all_checks(self), key=lambda check: order[check.asset])
 
+    def used_terms(self, asset: str) -> list[SourceTerms]:
+        """Terms of everything `asset` is made from, teachers included."""
+        ancestors = self.lineage.ancestors(asset)
+        used = {name: terms for name, terms in self.terms.items() if name in ancestors}
+        teachers = {p: self.terms[p] for terms in used.values() for p in terms.derived_from if p in self.terms}
+        return list({**used, **teachers}.values())
+
     def is_trained_on(self, asset: str) -> bool:
         """Whether an adapter is made from `asset`; if not, it is only compared with."""
         return any(a.startswith(f"{Family.ADAPTERS}/") for a in self.lineage.descendants([asset]))

@@ -17,6 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ftplatform.canonical import canonical_json, sha256_hex
+from ftplatform.defs.assets.adapter_shards import SHARDS_FOLDER
 from ftplatform.defs.assets.base_models import FOLDER as MODEL_FOLDER
 from ftplatform.defs.assets.eval_results import ADAPTER_FOLDER
 from ftplatform.defs.costs import training_cost
@@ -58,6 +59,9 @@ ROW_TABLES: Mapping[Family, str] = {
 }
 _PLANNED = {*ROW_TABLES, Family.BASE_MODELS, Family.EVAL_RESULTS, Family.RELEASES}
 _ENTERING = (Family.RAW, Family.SYNTHETIC, Family.FEEDBACK, Family.EVAL_SETS)
+
+#: The trainer's own record of a run, in an adapter's snapshot.
+MANIFEST_FILE = "training_manifest.json"
 
 #: Kind of notice to how far it reaches. A claim on words takes every copy; the end of a grant takes only what rested on it.
 _REACH = {NoticeKind.TAKEDOWN: Reach.CONTENT, NoticeKind.WITHDRAWAL: Reach.GRANT, NoticeKind.RELICENSE: Reach.GRANT}
@@ -381,17 +385,30 @@ def certificate(plan: Plan, store: Store, asset: str, notice: str, *, replayed: 
 
 def replay(store: Store, adapter: Snapshot, closure: Closure) -> Replay:
     """Train again what the adapter's snapshot describes, in a process of its own."""
+    from ftplatform.training.base_model import file_sha256
     from ftplatform.training.launch import launch
+    from ftplatform.training.lora import WEIGHTS_FILE
     from ftplatform.training.manifest import TrainingManifest
+    from ftplatform.training.shards import train_shards
 
-    record = json.loads(adapter.read_bytes("training/training_manifest.json"))
     base = next(s for s in store.lineage(adapter.digest) if family_of(s.asset) is Family.BASE_MODELS)
-    locations = {"base_folder": str(base.local_folder(MODEL_FOLDER)), "rows_path": str(adapter.local_path("rows.parquet"))}
-    manifest = TrainingManifest.from_record({**record, **locations})
+
+    def recorded(manifest: str, rows: str) -> TrainingManifest:
+        locations = {"base_folder": str(base.local_folder(MODEL_FOLDER)), "rows_path": str(adapter.local_path(rows))}
+        return TrainingManifest.from_record({**adapter.read_json(manifest), **locations})
+
     with tempfile.TemporaryDirectory(prefix="ftplatform-replay-") as folder:
-        result = launch(manifest, Path(folder) / "out", launcher="subprocess")
-    outcome = {"manifest": result.manifest_sha256, "adapter": result.adapter_sha256}
-    return Replay(closure=closure.digest, weights=result.adapter_sha256, record=sha256_hex(canonical_json(outcome)))
+        out = Path(folder) / "out"
+        if shards := adapter.facts.get("shards"):
+            places = {shard: f"{SHARDS_FOLDER}/{shard}" for shard in shards["manifests"]}
+            manifests = {shard: recorded(f"{place}/{MANIFEST_FILE}", f"{place}/rows.parquet") for shard, place in places.items()}
+            merged = train_shards(manifests, out, launcher="subprocess")
+            manifest, weights = merged.manifest_sha256, file_sha256(merged.merged / WEIGHTS_FILE)
+        else:
+            result = launch(recorded(f"training/{MANIFEST_FILE}", "rows.parquet"), out, launcher="subprocess")
+            manifest, weights = result.manifest_sha256, result.adapter_sha256
+    outcome = {"manifest": manifest, "adapter": weights}
+    return Replay(closure=closure.digest, weights=weights, record=sha256_hex(canonical_json(outcome)))
 
 
 def _probe(store: Store, adapter: Snapshot, closure: Closure, ban: Ban, notice: str) -> Verdict:

@@ -158,6 +158,19 @@ def test_lic_01_a_flip_on_the_hub_denies_exactly_what_came_of_it(built, hub):
     assert running.materialize(plan, instance, "adapters/third").success, "what never saw it goes on"
 
 
+def test_what_was_known_when_it_was_trained_is_recorded_with_the_policy(built):
+    file, _ = built
+    plan = plan_of(file)
+    with open_ledger(plan.root, plan.open_store()) as ledger:
+        decisions = [d for d in ledger.decisions("adapters/third") if d.reasons != ("notice n-1",)]
+    assert {str(d.use) for d in decisions} == {"train", "evaluate", "commercial_model"}
+    assert {d.policy_sha256 for d in decisions} == {plan.policy.digest}
+    assert {d.snapshot for d in decisions} == {plan.open_store().current("adapters/third").digest}, (
+        "confirming it decides nothing anew"
+    )
+    assert "raw/notes: MIT" in decisions[0].reasons
+
+
 def test_a_person_concludes_and_the_way_is_free_again(built):
     file, instance = built
     (file.parent / "letter-of-authors.txt").write_text("SPDX-License-Identifier: MIT\nThe authors confirmed it by letter.\n")

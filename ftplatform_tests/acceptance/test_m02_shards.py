@@ -15,6 +15,7 @@ import yaml
 import ftplatform.training.shards
 from ftplatform.canonical import digest
 from ftplatform.defs import running
+from ftplatform.defs.removals import closure_of, replay
 from ftplatform.project.loading import load_project
 from ftplatform.project.problems import ProjectFileError
 from ftplatform.store import Snapshot, Store
@@ -199,6 +200,12 @@ def test_the_snapshot_alone_is_enough_to_train_every_shard_again(world: World, t
     again = ftplatform.training.shards.train_shards(manifests, tmp_path / "again", launcher="subprocess")
     assert again.manifest_sha256 == adapter.facts["manifest"]
     assert file_sha256(again.merged / "adapter_model.safetensors") == adapter.facts["adapter"]
+
+
+def test_a_certificate_of_level_2_replays_every_shard(world: World) -> None:
+    adapter = world.run()
+    evidence = replay(world.store, adapter, closure_of(world.store, adapter))
+    assert evidence.weights == adapter.facts["adapter"]
 
 
 def test_rows_made_from_a_source_go_with_it_and_touch_no_other_shard(world: World) -> None:

@@ -1,6 +1,6 @@
 """An adapter to be made: what it is made from, its recipe as a training manifest, and its closure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ import pyarrow as pa
 from ftplatform import __version__, progress
 from ftplatform.defs.assets.base_models import FOLDER as MODEL_FOLDER
 from ftplatform.defs.assets.eval_results import ADAPTER_FOLDER
+from ftplatform.defs.gates import Waived
 from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name
 from ftplatform.defs.plan import Plan
 from ftplatform.errors import NotMaterialized
@@ -33,6 +34,7 @@ class AdapterJob:
     snapshots: Mapping[str, Snapshot]
     store: Store
     draft: SnapshotDraft
+    waived: Sequence[Waived] = ()
 
     @property
     def base(self) -> Snapshot:
@@ -159,6 +161,7 @@ class AdapterJob:
                 policy=plan.policy.document,
                 uses=[str(use) for use in plan.project.use],
             ),
+            waivers=[waived.waiver.to_record() for waived in self.waived],
             checks=[
                 CheckFact(asset=e.asset, check=e.check, judged=e.judged, verdict=e.verdict)
                 for e in evaluations

@@ -14,6 +14,7 @@ from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
 from ftplatform.defs.assets.eval_results import ADAPTER_FOLDER
 from ftplatform.defs.costs import record_cost
+from ftplatform.defs.decisions import record_decisions
 from ftplatform.defs.gates import require_gates
 from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name, to_key
 from ftplatform.defs.metadata import Metadata, records_table, table_metadata
@@ -61,12 +62,12 @@ def _adapter(plan: Plan, name: str, adapter: Adapter) -> dg.AssetsDefinition:
 
         opened = store.open()
         snapshots = {p: inputs[argument(p)] for p in parents}
-        require_gates(asset, plan.gates_of(asset), opened, snapshots)
+        waived = require_gates(asset, plan.gates_of(asset), opened, snapshots)
         device = resolve_device("auto")
         hardware = f"{capability_class(device)} {resolve_precision(adapter.training.precision, device)}"
 
         def fill(draft: SnapshotDraft) -> Mapping[str, Any]:
-            job = AdapterJob(plan, name, adapter, snapshots, opened, draft)
+            job = AdapterJob(plan, name, adapter, snapshots, opened, draft, waived)
             if adapter.shards is None:
                 return _train(job)
             return train_in_shards(job, adapter.shards, take_over=context.run.tags.get(REBUILD_TAG) != "true")
@@ -80,7 +81,9 @@ def _adapter(plan: Plan, name: str, adapter: Adapter) -> dg.AssetsDefinition:
             packages=_PACKAGES,
             environment={"hardware": hardware},
         )
-        return build(context, opened, recipe, fill, _describe)
+        result = build(context, opened, recipe, fill, _describe)
+        record_decisions(plan, opened, result.value)
+        return result
 
     return trained
 

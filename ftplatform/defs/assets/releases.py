@@ -11,6 +11,7 @@ from ftplatform.canonical import sha256_hex
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
 from ftplatform.defs.assets.eval_results import ADAPTER_FOLDER
+from ftplatform.defs.decisions import record_decisions
 from ftplatform.defs.gates import require_gates
 from ftplatform.defs.keys import Family, asset_name, to_key
 from ftplatform.defs.metadata import Metadata, records_table, verdict_row
@@ -18,7 +19,6 @@ from ftplatform.defs.plan import Plan
 from ftplatform.defs.resources import StoreResource
 from ftplatform.defs.terms import evidence_texts
 from ftplatform.licensing.notices import Notice
-from ftplatform.licensing.terms import SourceTerms
 from ftplatform.project.models import Adapter
 from ftplatform.store import Snapshot, SnapshotDraft
 from ftplatform.verdict import Decision, Verdict
@@ -59,7 +59,7 @@ def _release(plan: Plan, name: str, adapter: Adapter) -> dg.AssetsDefinition:
         latest = [opened.latest_evaluation(check.asset, check.name) for check in gates]
         cited = {e.record: e for e in [*latest, *(w.evaluation for w in waived)] if e is not None and e.verdict is not None}
         evaluations, waivers = list(cited.values()), list({w.waiver.id: w.waiver for w in waived}.values())
-        used = used_terms(current, asset)
+        used = current.used_terms(asset)
         named = {evidence.path for terms in used for evidence in terms.evidence}
         texts = {path: text for path, text in evidence_texts(current.loaded).items() if path in named}
 
@@ -123,6 +123,7 @@ def _release(plan: Plan, name: str, adapter: Adapter) -> dg.AssetsDefinition:
             packages=(),
         )
         result = build(context, opened, recipe, fill, _describe)
+        record_decisions(current, opened, result.value)
         table = [{k: r.get(k) for k in ("asset", "check", "decision", "summary")} for r in map(verdict_row, evaluations)]
         signed = [{k: w.to_record()[k] for k in ("asset", "check", "decision", "by", "why", "expires_at")} for w in waivers]
         more = {"checks": records_table(table), "released_under_waiver": records_table(signed)}
@@ -156,14 +157,6 @@ def _obligations(
             allow_retries=False,
         )
     return verdict
-
-
-def used_terms(plan: Plan, asset: str) -> list[SourceTerms]:
-    """Terms of everything `asset` is made from, teachers included."""
-    ancestors = plan.lineage.ancestors(asset)
-    used = {name: terms for name, terms in plan.terms.items() if name in ancestors}
-    teachers = {p: plan.terms[p] for terms in used.values() for p in terms.derived_from if p in plan.terms}
-    return list({**used, **teachers}.values())
 
 
 def _role(asset: str) -> str:
