@@ -13,11 +13,12 @@ import dagster as dg
 from ftplatform.canonical import digest
 from ftplatform.defs.alerts import latest_evaluations, message, new_failures, post, state_of
 from ftplatform.defs.changes import Observation, Request, changed, data_digests, license_digests, rebuild, relicense
-from ftplatform.defs.jobs import BUILD
+from ftplatform.defs.checks import Mode
+from ftplatform.defs.jobs import BUILD, REVALIDATE
 from ftplatform.defs.keys import to_key
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.resources import StoreResource
-from ftplatform.defs.run_tags import TRIGGER_TAG
+from ftplatform.defs.run_tags import MODE_TAG, TRIGGER_TAG
 from ftplatform.defs.watching import look_round
 from ftplatform.errors import FtplatformError
 
@@ -36,6 +37,7 @@ def change_sensor(
     *,
     interval: int,
     description: str,
+    judge_after: bool = False,
 ) -> dg.SensorDefinition:
     """A sensor that requests `respond(changed names)` whenever `observe` differs from the cursor.
 
@@ -46,11 +48,13 @@ def change_sensor(
         reload: reads the project file anew; the code server lives longer than an edit of the file.
         observe: name -> digest, now.
         respond: the work a change asks for.
+        judge_after: ask for a second run, of the affected checks on what exists. In the run that rebuilds, a refusal skips everything
+            after it, and what stands there would not show what the change means for it.
     """
 
     @dg.sensor(
         name=name,
-        job=BUILD,
+        jobs=[BUILD, REVALIDATE],
         minimum_interval_seconds=interval,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=description,
@@ -66,8 +70,10 @@ def change_sensor(
             return dg.SkipReason("nothing changed")
         request = respond(plan, names)
         sequence = cursor["sequence"] + 1
+        key = f"{name}-{sequence}-{digest(now)[:16]}"
         run = dg.RunRequest(
-            run_key=f"{name}-{sequence}-{digest(now)[:16]}",
+            run_key=key,
+            job_name=BUILD.name,
             asset_selection=[to_key(asset) for asset in request.assets],
             asset_check_keys=[dg.AssetCheckKey(to_key(asset), check) for asset, check in request.checks],
             tags={TRIGGER_TAG: name},
@@ -75,9 +81,23 @@ def change_sensor(
         context.log.info(
             "changed: %s; requesting %d assets and %d checks", ", ".join(names), len(request.assets), len(request.checks)
         )
-        return dg.SensorResult(run_requests=[run], cursor=json.dumps({"sequence": sequence, "seen": now}))
+        runs = [run, *_judge_existing(plan, request, key, name)] if judge_after else [run]
+        return dg.SensorResult(run_requests=runs, cursor=json.dumps({"sequence": sequence, "seen": now}))
 
     return sensor
+
+
+def _judge_existing(plan: Plan, request: Request, key: str, trigger: str) -> list[dg.RunRequest]:
+    """A run of the requested checks that have something to look at; none if there is none."""
+    store = plan.open_store()
+    built = {asset for asset in plan.lineage.assets if store.head(asset)}
+    wanted = set(request.checks)
+    checks = [c for c in plan.checks if (c.asset, c.name) in wanted and {c.asset, *c.looks_at} <= built]
+    if not checks:
+        return []
+    keys = [dg.AssetCheckKey(to_key(check.asset), check.name) for check in checks]
+    tags = {TRIGGER_TAG: trigger, MODE_TAG: str(Mode.RUN)}
+    return [dg.RunRequest(run_key=f"{key}-judge", job_name=REVALIDATE.name, asset_check_keys=keys, tags=tags)]
 
 
 def license_sensor(reload: Callable[[], Plan]) -> dg.SensorDefinition:
@@ -88,6 +108,7 @@ def license_sensor(reload: Callable[[], Plan]) -> dg.SensorDefinition:
         license_digests,
         relicense,
         interval=LICENSE_INTERVAL,
+        judge_after=True,
         description="Watches license declarations and their evidence; requests exactly the descendants of what changed.",
     )
 

@@ -30,7 +30,12 @@ class Scale:
         step = (self.high - self.low) / (len(self.ticks) - 1)
         largest = max(abs(t) for t in self.ticks)
         if largest >= 1e7 or (largest < 1e-4 and largest > 0):
-            return [format_number(t) for t in self.ticks]
+            # As many digits as tell the ticks apart; `fit_scale` rounds them to twelve.
+            for digits in range(3, 13):
+                labels = [format_number(tick, digits) for tick in self.ticks]
+                if len(set(labels)) == len(labels):
+                    break
+            return labels
         decimals = max(0, -math.floor(math.log10(step) + 1e-9))
         return [_no_negative_zero(f"{t:,.{decimals}f}") for t in self.ticks]
 
@@ -50,17 +55,17 @@ def fit_scale(values: Iterable[float], start: float, end: float, *, include: Ite
     return Scale(ticks[0], ticks[-1], start, end, ticks)
 
 
-def format_number(value: float | None) -> str:
-    """Three significant digits without trailing zeros, thousands separated; powers of ten only for the very large and small."""
+def format_number(value: float | None, digits: int = 3) -> str:
+    """Three significant digits (or `digits`) without trailing zeros, thousands separated; powers of ten only for the very large and small."""
     if value is None or not math.isfinite(value):
         return "n/a"
     if value == 0:
         return "0"
     size = abs(value)
     if size >= 1e7 or size < 1e-4:
-        mantissa, exponent = f"{value:.2e}".split("e")
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-    decimals = max(0, 2 - math.floor(math.log10(size)))
+    decimals = max(0, digits - 1 - math.floor(math.log10(size)))
     text = f"{value:,.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 

@@ -106,7 +106,12 @@ def test_a_license_edit_stops_training(tmp_path):
         nc = {"declared": "CC-BY-NC-4.0", "concluded": "CC-BY-NC-4.0", "evidence": "LICENSE-NC.txt", "concluded_by": "counsel"}
         changed = edit(file, lambda p: p["sources"]["tickets"].update(license=nc))
         # the sensor of the running code location reads the file anew
-        (request,) = tick(plan, instance, "license_declarations", baseline.cursor).run_requests
+        request, judging = tick(plan, instance, "license_declarations", baseline.cursor).run_requests
+        assert judging.job_name == "revalidate"
+        assert not judging.asset_selection
+        assert {from_key(k.asset_key) for k in judging.asset_check_keys} == {"raw/tickets", "corpora/one", "splits/one"}, (
+            "what exists"
+        )
         descendants = {"raw/tickets", "corpora/one", "splits/one", "adapters/first", "eval_results/first", "releases/first"}
         assert {from_key(k) for k in request.asset_selection} == descendants | {"license_ledger"}
 
@@ -129,7 +134,7 @@ def test_a_license_that_comes_back_asks_again(tmp_path):
         for spdx in ("Apache-2.0", "MIT", "Apache-2.0"):
             edit(file, lambda p, spdx=spdx: p["sources"]["tickets"]["license"].update(declared=spdx, concluded=spdx))
             result = tick(plan, instance, "license_declarations", result.cursor)
-            keys += [r.run_key for r in result.run_requests]
+            keys += [r.run_key for r in result.run_requests if r.job_name == "build"]
         assert len(set(keys)) == 3
 
 

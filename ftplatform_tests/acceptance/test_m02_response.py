@@ -135,8 +135,9 @@ def test_lic_01_a_flip_on_the_hub_denies_exactly_what_came_of_it(built, hub):
     assert (state.state, state.declared) == (State.RELICENSED, "cc-by-nc-4.0")
     assert before.state is State.ACTIVE, "what we knew before is still what we knew before"
 
-    (request,) = tick(plan, instance, "license_declarations", baseline.cursor).run_requests
+    request, judging = tick(plan, instance, "license_declarations", baseline.cursor).run_requests
     assert {from_key(k) for k in request.asset_selection} == FROM_TICKETS | {"license_ledger"}
+    assert {from_key(k.asset_key) for k in judging.asset_check_keys} == FROM_TICKETS
 
     outcome = running.check(plan, instance)
     allowed = verdicts(outcome, "license_allows_use")
@@ -169,6 +170,17 @@ def test_what_was_known_when_it_was_trained_is_recorded_with_the_policy(built):
         "confirming it decides nothing anew"
     )
     assert "raw/notes: MIT" in decisions[0].reasons
+
+
+def test_terms_that_a_person_concludes_and_that_forbid_the_use_are_followed_too(built):
+    file, instance = built
+    (file.parent / "NC.txt").write_text("SPDX-License-Identifier: CC-BY-NC-4.0\n")
+    before = file.read_text()
+    forbidding = {"declared": "CC-BY-NC-4.0", "concluded": "CC-BY-NC-4.0", "evidence": "NC.txt"}
+    plan = edit(file, lambda p: p["sources"]["notes"]["license"].update(forbidding))
+    radius = verdicts(running.check(plan, instance, "adapters/third"), "license_blast_radius")
+    assert radius == {"adapters/third": "warn"}
+    file.write_text(before)
 
 
 def test_a_person_concludes_and_the_way_is_free_again(built):
@@ -348,7 +360,7 @@ def test_lic_06_withdrawn_rows_make_only_what_holds_them_stale(remedied):
             )
         )
     plan = plan_of(file)
-    (request,) = tick(plan, instance, "license_declarations", baseline.cursor).run_requests
+    request, _ = tick(plan, instance, "license_declarations", baseline.cursor).run_requests
     assert "adapters/third" not in {from_key(k) for k in request.asset_selection}
     outcome = running.materialize(
         plan, instance, 'key:"raw/tickets" or key:"corpora/one" or key:"splits/one" or key:"adapters/first"'

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from ftplatform.defs.asset_checks.license_checks import uses_of
 from ftplatform.defs.checks import Check, Judging
 from ftplatform.defs.keys import LICENSE_LEDGER, Family, family_of
 from ftplatform.defs.ledger import DECLARATION, observe_declarations, open_ledger
@@ -13,8 +14,10 @@ from ftplatform.defs.removals import judge_removal
 from ftplatform.defs.terms import license_blocks
 from ftplatform.defs.watching import time_to_live, watched
 from ftplatform.licensing.blast_radius import check as reach_rules
+from ftplatform.licensing.checks import uses_for
 from ftplatform.licensing.removal import check as removal_rules
 from ftplatform.licensing.states import State
+from ftplatform.licensing.terms import SourceTerms, assess
 from ftplatform.licensing.watchers import dead_man
 from ftplatform.verdict import Decision, Verdict
 
@@ -70,8 +73,13 @@ def _blast_radius(plan: Plan, asset: str) -> Check:
         # What upstream of the adapter and its evaluations carries terms, and whatever the ledger has followed besides.
         results = f"{Family.EVAL_RESULTS}/{asset.split('/', 1)[1]}"
         near = {asset, *plan.lineage.ancestors(asset), *plan.lineage.ancestors(results)}
-        states = {name: State.ACTIVE for name, terms in plan.terms.items() if name in near and terms.has_own_license}
+        carrying = {name: terms for name, terms in plan.terms.items() if name in near and terms.has_own_license}
+        states = dict.fromkeys(carrying, State.ACTIVE)
         states |= {name: state.state for name, state in observed.items() if name in states or state.state in reach_rules.AT_RISK}
+        # Terms that a person concluded and that forbid what we do are as lost to us as revoked ones.
+        states |= {
+            name: State.RELICENSED for name, terms in carrying.items() if states[name] is State.ACTIVE and _forbids(plan, terms)
+        }
         at_risk = [name for name, state in states.items() if state in reach_rules.AT_RISK]
         if not at_risk:
             return reach_rules.license_blast_radius([], states, judging.snapshot.digest, downstream=())
@@ -91,6 +99,10 @@ def _blast_radius(plan: Plan, asset: str) -> Check:
         blocking=False,
         order_after=(LICENSE_LEDGER,),
     )
+
+
+def _forbids(plan: Plan, terms: SourceTerms) -> bool:
+    return bool(assess(terms, plan.policy).rights.refused(uses_for(terms.kind, uses_of(plan, terms.name))))
 
 
 def _removed(plan: Plan, asset: str) -> Check:

@@ -45,7 +45,7 @@ def license_checks(plan: Plan) -> Iterator[Check]:
             yield _allows_adapter(plan, asset)
 
 
-def _uses(plan: Plan, asset: str) -> list[str]:
+def uses_of(plan: Plan, asset: str) -> list[str]:
     """The declared uses that must hold for an asset. What is only compared with, never trained on, needs `evaluate`."""
     family = family_of(asset)
     if family is Family.EVAL_SETS or (family is Family.RAW and not plan.is_trained_on(asset)):
@@ -59,7 +59,7 @@ def _deciding(plan: Plan, asset: str) -> dict[str, object]:
     involved = [plan.terms[name] for name in names if name in plan.terms]
     teachers = {p: plan.terms[p] for t in involved for p in t.derived_from if p in plan.terms}
     terms = {t.name: t.digest for t in [*involved, *teachers.values()]}
-    return {"policy": plan.policy.digest, "uses": _uses(plan, asset), "terms": terms}
+    return {"policy": plan.policy.digest, "uses": uses_of(plan, asset), "terms": terms}
 
 
 def _known(plan: Plan, asset: str) -> Check:
@@ -84,7 +84,7 @@ def _allows_rows(plan: Plan, asset: str) -> Check:
         parent_rows = _parent_rows(plan, judging)
         terms = known_parents(plan.terms, parent_rows)
         return license_rules.license_allows_use(
-            _batches(judging.snapshot), terms, _uses(plan, asset), plan.policy, parent_rows=parent_rows
+            _batches(judging.snapshot), terms, uses_of(plan, asset), plan.policy, parent_rows=parent_rows
         )
 
     return _allows(plan, asset, judge, "The declared uses are among the rights of every row, as of now.")
@@ -92,7 +92,7 @@ def _allows_rows(plan: Plan, asset: str) -> Check:
 
 def _allows_model(plan: Plan, asset: str) -> Check:
     def judge(judging: Judging) -> Verdict:
-        return license_rules.license_allows_use_of_model(plan.terms[asset], _uses(plan, asset), plan.policy)
+        return license_rules.license_allows_use_of_model(plan.terms[asset], uses_of(plan, asset), plan.policy)
 
     return _allows(plan, asset, judge, "The declared uses are among the rights of the base model, as of now.")
 
@@ -105,7 +105,7 @@ def _allows_adapter(plan: Plan, asset: str) -> Check:
     def judge(judging: Judging) -> Verdict:
         snapshot = judging.snapshot if asset == adapter else judging.others[adapter]
         parent_rows = _parent_rows(plan, judging)
-        terms, uses = known_parents(plan.terms, parent_rows), _uses(plan, asset)
+        terms, uses = known_parents(plan.terms, parent_rows), uses_of(plan, asset)
         rows = license_rules.license_allows_use(_batches(snapshot), terms, uses, plan.policy, parent_rows=parent_rows)
         model = license_rules.license_allows_use_of_model(terms[base], uses, plan.policy)
         return rows if model.passed or not rows.passed else model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ftplatform.plots.canvas import clean, fit_text
@@ -42,6 +42,7 @@ def test_numbers_are_written_for_people(value, text):
 
 @settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e15, max_value=1e15), min_size=1, max_size=20))
+@example([-228690246776919.0, -231690245831839.0])
 def test_an_axis_holds_its_values_between_even_ticks(values):
     scale = fit_scale(values, 0.0, 100.0)
     slack = 1e-6 * (scale.high - scale.low)
