@@ -31,6 +31,7 @@ class Scale:
         largest = max(abs(t) for t in self.ticks)
         if largest >= 1e7 or (largest < 1e-4 and largest > 0):
             # As many digits as tell the ticks apart; `fit_scale` rounds them to twelve.
+            labels: list[str] = []
             for digits in range(3, 13):
                 labels = [format_number(tick, digits) for tick in self.ticks]
                 if len(set(labels)) == len(labels):
@@ -56,7 +57,7 @@ def fit_scale(values: Iterable[float], start: float, end: float, *, include: Ite
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """Three significant digits (or `digits`) without trailing zeros, thousands separated; powers of ten only for the very large and small."""
+    """Significant digits without trailing zeros, thousands separated; powers of ten only for the very large and small."""
     if value is None or not math.isfinite(value):
         return "n/a"
     if value == 0:
