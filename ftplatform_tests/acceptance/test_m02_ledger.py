@@ -13,9 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from ftplatform.canonical import canonical_json, sha256_hex
+from ftplatform.licensing.checks import license_allows_use
 from ftplatform.licensing.evidence import Evidence
 from ftplatform.licensing.policy import default_policy
 from ftplatform.licensing.registry import ChainError, EventLog, Heartbeat, Ledger, LicenseDecision, TermsState
@@ -162,6 +164,42 @@ def test_alpaca_was_relicensed_a_day_after_its_release(ledger: Ledger, shared_da
     grant = ledger.state(UPSTREAM, later, later).grant
     assert grant is not None
     assert grant.declared == "ODC-By-1.0"
+
+
+def test_the_repository_derived_from_alpaca_is_exposed_from_the_day_of_the_change(ledger: Ledger, shared_data: Path) -> None:
+    case = json.loads((shared_data / "licence_events" / "case_alpaca_relicence.json").read_text())
+    ledger.append_many(observed_now(event) for event in sorted(case["events"], key=lambda e: to_time(e["date"])))
+    upstream_row, copied_row = "a" * 64, "b" * 64
+    columns = {"row_id": [copied_row], "origins": [[COPY]], "parents": [[upstream_row]]}
+    schema = pa.schema([("row_id", pa.string()), ("origins", pa.list_(pa.string())), ("parents", pa.list_(pa.string()))])
+    rows = pa.table(columns, schema=schema)
+    parents = pa.table({"row_id": [upstream_row], "origins": [[UPSTREAM]], "parents": [[]]}, schema=schema)
+
+    def allowed(day: str, *, parents: pa.Table | None) -> bool:
+        """Whether a commercial model may be trained on the copied row, by what was so and known at the end of the day in California."""
+        at = to_time(f"{day}T23:59:59-07:00")
+        terms = []
+        for name, found in ledger.states(at, at).items():
+            # Somebody read the files on each of these days and concluded what they say.
+            evidence = (Evidence(name, "0" * 64, "0" * 64),)
+            terms.append(
+                SourceTerms(name=name, declared=found.declared, concluded=found.declared, concluded_by="x", evidence=evidence)
+            )
+        return license_allows_use(rows, terms, ["commercial_model"], POLICY, parent_rows=parents).passed
+
+    days = ["2023-03-13", "2023-03-14", "2023-03-15", "2024-01-01"]
+    assert [allowed(day, parents=parents) for day in days] == [True, False, False, False]
+    # The naive check asks the copy's own license file, which never changed.
+    naive = rows.set_column(2, "parents", pa.array([[]], pa.list_(pa.string())))
+    at = to_time("2024-01-01")
+    own = SourceTerms(
+        name=COPY,
+        declared=ledger.state(COPY, at, at).declared,
+        concluded=ledger.state(COPY, at, at).declared,
+        concluded_by="x",
+        evidence=(Evidence(COPY, "0" * 64, "0" * 64),),
+    )
+    assert license_allows_use(naive, [own], ["commercial_model"], POLICY).passed
 
 
 def lic_02() -> list[TermsObservation]:
