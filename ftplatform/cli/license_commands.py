@@ -177,23 +177,24 @@ def notice(
     as_json: JsonOption = False,
 ) -> None:
     """Records a legal notice, finds what it means among our rows, mirrors included, and the adapters it reaches."""
-    from ftplatform.defs.removals import receive
+    from ftplatform.defs.removals import candidates, receive
     from ftplatform.licensing.watchers.manual import read_notice
 
     plan = _plan(project)
-    found = receive(plan, plan.open_store(), read_notice(form))
+    store = plan.open_store()
+    found = receive(plan, store, read_notice(form))
     matches = found.matches.counts() if found.matches is not None else []
-    candidates = found.candidates()
+    similar = candidates(store, found.form.id)
     if as_json:
-        record = {"notice": found.form.id, "matches": matches, "candidates": candidates}
+        record = {"notice": found.form.id, "matches": matches, "candidates": similar}
         record |= {"exposed": list(found.exposed), "unplaced": list(found.unplaced)}
         typer.echo(json.dumps(record))
         return
     if matches:
         OUT.print(table("Rows that match", ["asset", "decision", "reason", "rows"], matches))
-    if candidates:
-        OUT.print(table("Rows a person has to look at", list(candidates[0]), candidates))
-        OUT.print(f"Those that may stay: ftplatform license clear {found.form.id} ROW_ID... --by YOU", markup=False)
+    if similar:
+        OUT.print(table(f"Rows a person has to look at, {min(20, len(similar))} of {len(similar)}", list(similar[0]), similar[:20]))
+        OUT.print(f"Those that may stay: ftplatform license clear {found.form.id} ROW_ID... (or --all) --by YOU", markup=False)
     if found.exposed:
         OUT.print(table("Adapters to rebuild", ["adapter"], [{"adapter": adapter} for adapter in found.exposed]))
     else:
@@ -205,19 +206,22 @@ def notice(
 @app.command("clear")
 def clear(
     notice: Annotated[str, typer.Argument(help="Id of the notice.")],
-    rows: Annotated[list[str], typer.Argument(help="Ids of rows that resemble claimed ones and may stay.")],
     by: Annotated[str, typer.Option(help="Who looked at them.")],
+    rows: Annotated[list[str] | None, typer.Argument(help="Ids of rows that resemble claimed ones and may stay.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that are still to be looked at.")] = False,
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Records that a person looked at near duplicates of claimed rows and keeps them."""
-    from ftplatform.defs.removals import clear_rows
+    from ftplatform.defs.removals import candidates, clear_rows
 
-    clear_rows(_plan(project).open_store(), notice, rows, by)
+    store = _plan(project).open_store()
+    chosen = [row["row_id"] for row in candidates(store, notice)] if every else list(rows or [])
+    clear_rows(store, notice, chosen, by)
     if as_json:
-        typer.echo(json.dumps({"notice": notice, "cleared": len(set(rows))}))
+        typer.echo(json.dumps({"notice": notice, "cleared": len(set(chosen))}))
     else:
-        OUT.print(f"{len(set(rows))} rows cleared for notice {notice}.", markup=False)
+        OUT.print(f"{len(set(chosen))} rows cleared for notice {notice}.", markup=False)
 
 
 @app.command("blast-radius")

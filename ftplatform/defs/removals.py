@@ -42,10 +42,11 @@ from ftplatform.licensing.removal.taint import taint
 from ftplatform.licensing.rights import EdgeRole, Level, Use
 from ftplatform.licensing.states import REVOKED, to_text
 from ftplatform.licensing.watchers.manual import NoticeForm
+from ftplatform.rows.masking import excerpt
 from ftplatform.rows.normalize import normalize_text
 from ftplatform.rows.schema import Role
 from ftplatform.store import Snapshot, Store
-from ftplatform.verdict import MAX_EVIDENCE, Decision, Verdict
+from ftplatform.verdict import Decision, Verdict
 
 #: Tables with the rows of each family that a notice can be about.
 ROW_TABLES: Mapping[Family, str] = {
@@ -91,13 +92,6 @@ class Received:
     banned: Mapping[str, int]
     exposed: tuple[str, ...]
     unplaced: tuple[str, ...]
-
-    def candidates(self, limit: int = MAX_EVIDENCE) -> list[dict[str, Any]]:
-        """Rows that resemble claimed ones and that a person has to look at, most similar first."""
-        if self.matches is None:
-            return []
-        waiting = self.matches.table.filter(pl.col("decision") == CANDIDATE).sort("similarity", descending=True)
-        return waiting.head(limit).select("asset", "row_id", "similarity", "claimed").to_dicts()
 
 
 # ---- closures ------------------------------------------------------------------------------------------------------------------
@@ -239,6 +233,43 @@ def ban_of(store: Store, notice: str) -> tuple[Ban, Claimed | None, Matches | No
     claimed = resolve(matcher, sets)
     matches = find(claimed, sets, near=near_texts)
     return matches.ban(notice, claimed, cleared=_cleared(store, notice)), claimed, matches
+
+
+def candidates(store: Store, notice: str, limit: int | None = None) -> list[dict[str, Any]]:
+    """Rows that resemble claimed ones and nobody has cleared, most similar first, with the words of both (masked and cut).
+
+    Raises:
+        InputDataError: if there is no such notice.
+    """
+    _, _, matches = ban_of(store, notice)
+    if matches is None:
+        return []
+    waiting = matches.table.filter((pl.col("decision") == CANDIDATE) & ~pl.col("row_id").is_in(list(_cleared(store, notice))))
+    found = waiting.sort(["similarity", "row_id"], descending=[True, False]).head(waiting.height if limit is None else limit)
+    texts = _texts(store, notice, {*found["row_id"].to_list(), *found["claimed"].to_list()})
+    return [
+        {
+            "asset": row["asset"],
+            "row_id": row["row_id"],
+            "similarity": row["similarity"],
+            "text": texts.get(row["row_id"], ""),
+            "claimed": texts.get(row["claimed"], row["claimed"]),
+        }
+        for row in found.iter_rows(named=True)
+    ]
+
+
+def _texts(store: Store, notice: str, wanted: set[str]) -> dict[str, str]:
+    """Last message of rows of the snapshots a notice was matched against, by row id, as it may be shown."""
+    stored = store.backend.get(_notice_key(notice))
+    document = json.loads(stored.data) if stored else {"snapshots": []}
+    ids = pl.Series(sorted(wanted), dtype=pl.String)
+    found: dict[str, str] = {}
+    for _, digest in document["snapshots"]:
+        for table in row_set(store.snapshot(digest)).tables(["row_id", "messages"]):
+            frame = pl.DataFrame(pl.from_arrow(table)).filter(pl.col("row_id").is_in(ids.implode()))
+            found |= {row_id: excerpt(messages[-1]["content"], 120) for row_id, messages in frame.iter_rows()}
+    return found
 
 
 def clear_rows(store: Store, notice: str, row_ids: Sequence[str], by: str, now: datetime | None = None) -> None:

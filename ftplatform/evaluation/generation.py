@@ -10,6 +10,7 @@ Nothing here reaches a network or runs code from a model folder: local files onl
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -151,7 +152,10 @@ class Generator:
                     from peft import PeftModel
 
                     # `base_model_name_or_path` inside the adapter is where it was trained; the base given here decides.
-                    model = PeftModel.from_pretrained(model, str(adapter), is_trainable=False, local_files_only=True)
+                    with warnings.catch_warnings():
+                        # PEFT asks transformers for a property it has renamed; nothing a user could do about it.
+                        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+                        model = PeftModel.from_pretrained(model, str(adapter), is_trainable=False, local_files_only=True)
         finally:
             transformers_logging.set_verbosity(verbosity)
         if tokenizer.chat_template is None:

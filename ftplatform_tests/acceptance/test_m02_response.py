@@ -18,7 +18,7 @@ from ftplatform.cli.main import app
 from ftplatform.defs import running
 from ftplatform.defs.keys import from_key
 from ftplatform.defs.ledger import open_ledger
-from ftplatform.defs.removals import certificate, judge_removal, receive
+from ftplatform.defs.removals import candidates, certificate, judge_removal, receive
 from ftplatform.defs.watching import look_round
 from ftplatform.licensing.removal.certificate import CertificateRefused
 from ftplatform.licensing.states import State, TermsObservation
@@ -50,6 +50,14 @@ def essays(count: int, seed: int) -> list[dict[str, Any]]:
     ]
 
 
+def edited(dialogue: dict[str, Any]) -> dict[str, Any]:
+    """The same with two words of the answer replaced: too like it to be a coincidence, too unlike to be banned unseen."""
+    question, answer = dialogue["messages"]
+    words = answer["content"].split()
+    words[2:4] = ["otherwise", "edited"]
+    return {**dialogue, "messages": [question, {**answer, "content": " ".join(words)}], "group": "editor"}
+
+
 def world(project: dict[str, Any]) -> None:
     """A (tickets), rows seeded by it (made), an independent corpus (notes), and one adapter on each."""
     without_probes(project)
@@ -74,7 +82,7 @@ def write_world(root: Path) -> Path:
     chats = essays(60, seed=2)
     write_jsonl(root / "data" / "chats.jsonl", chats)
     # A mirror of ten chats stands among the notes, under another address and license.
-    write_jsonl(root / "data" / "notes.jsonl", [*dialogues(60, seed=4), *chats[:10]])
+    write_jsonl(root / "data" / "notes.jsonl", [*dialogues(60, seed=4), *chats[:10], edited(chats[55])])
     write_jsonl(root / "data" / "made.jsonl", dialogues(40, seed=5))
     parents = [row_id(chat["messages"]) for chat in chats[10:50]]
     write_jsonl(
@@ -225,6 +233,15 @@ def test_lic_04_the_mirror_under_another_address_is_found(noticed):
     assert found.banned == {"raw/notes": 10}
 
 
+def test_what_resembles_a_claimed_row_is_listed_with_its_words(noticed):
+    file, _, _ = noticed
+    (row,) = candidates(plan_of(file).open_store(), "n-1")
+    assert row["asset"] == "raw/notes"
+    assert 0.5 < row["similarity"] < 0.9
+    assert "otherwise edited" in row["text"]
+    assert "otherwise" not in row["claimed"]
+
+
 def test_the_takedown_is_in_force_until_it_is_answered(noticed):
     file, instance, _ = noticed
     plan = plan_of(file)
@@ -257,12 +274,18 @@ def remedied(noticed):
 
 def test_lic_13_the_rebuilt_adapter_earns_the_certificate(remedied):
     _, _, plan, outcome = remedied
+    file = remedied[0]
     removed = verdicts(outcome, "influence_removed")
-    assert {a: removed[f"adapters/{a}"] for a in ("first", "second", "third")} == dict.fromkeys(
-        ("first", "second", "third"), "pass"
-    )
+    assert {a: removed[f"adapters/{a}"] for a in ("first", "second", "third")} == {
+        "first": "pass",
+        "second": "pass",
+        "third": "warn",
+    }
     counts = plan.open_store().current("raw/notes").facts["counts"]
-    assert (counts["read"], counts["kept"], counts["withdrawn"]) == (70, 60, 10)
+    assert (counts["read"], counts["kept"], counts["withdrawn"]) == (71, 61, 10)
+    with pytest.raises(CertificateRefused, match="a person has to look"):
+        certificate(plan, plan.open_store(), "adapters/third", "n-1", replayed=False)
+    assert cli(file, "clear", "n-1", "--all", "--by", "counsel") == (0, {"notice": "n-1", "cleared": 1})
     issued = certificate(plan, plan.open_store(), "adapters/third", "n-1", replayed=True)
     levels = issued.document["levels"]
     assert levels["L1"]
