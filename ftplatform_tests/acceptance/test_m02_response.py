@@ -51,8 +51,8 @@ def essays(count: int, seed: int) -> list[dict[str, Any]]:
 
 
 def edited(dialogue: dict[str, Any]) -> dict[str, Any]:
-    """The same with two words of the answer replaced: too like it to be a coincidence, too unlike to be banned unseen."""
-    question, answer = dialogue["messages"]
+    """Its answer with two words replaced, to another question: too like it for a coincidence, too unlike to be banned unseen."""
+    question, answer = {"role": "user", "content": "what else is there"}, dialogue["messages"][1]
     words = answer["content"].split()
     words[2:4] = ["otherwise", "edited"]
     return {**dialogue, "messages": [question, {**answer, "content": " ".join(words)}], "group": "editor"}
