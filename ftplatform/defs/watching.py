@@ -6,12 +6,14 @@ What a watcher must remember between looks lies in the store, so that the sensor
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 from ftplatform.canonical import canonical_json, sha256_hex
+from ftplatform.defs.assets.raw import source_spec
+from ftplatform.defs.keys import Family, family_of
 from ftplatform.defs.ledger import observe_declarations, open_ledger
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.terms import license_blocks
@@ -23,8 +25,10 @@ from ftplatform.licensing.watchers.fetch import Fetcher, HttpFetcher
 from ftplatform.licensing.watchers.git import GitWatcher
 from ftplatform.licensing.watchers.hub import ENDPOINT, HubWatcher
 from ftplatform.licensing.watchers.look import Archive, Cursor, Look
+from ftplatform.licensing.watchers.rows import UpstreamRowsWatcher
 from ftplatform.licensing.watchers.url_terms import UrlTermsWatcher
 from ftplatform.project.models import License
+from ftplatform.rows.reading import read_rows
 from ftplatform.store import Store
 
 #: Time between two looks at one place; a look that failed is repeated sooner.
@@ -113,9 +117,25 @@ def _watching(
     if place.startswith("git+"):
         git = GitWatcher(source, place.removeprefix("git+"), policy=plan.policy, allow=allow)
         return Watching(source, place, "git", lambda cursor, now: git.look(cursor, now, archive, concluded=concluded))
+    if place.startswith("rows+"):
+        rows, files = UpstreamRowsWatcher(source), place.removeprefix("rows+")
+        return Watching(source, place, "rows", lambda cursor, now: _look_at_rows(plan, rows, files, cursor, now))
     parts = urlsplit(place)
     page = UrlTermsWatcher(source, [place], fetcher, site=f"{parts.scheme}://{parts.netloc}")
     return Watching(source, place, "url_terms", lambda cursor, now: page.look(cursor, now, archive))
+
+
+def _look_at_rows(plan: Plan, watcher: UpstreamRowsWatcher, files: str, cursor: Cursor | None, now: datetime) -> Look:
+    """Compare the rows of the source's snapshot with what stands in `files` now, streaming both."""
+    store, source = plan.open_store(), watcher.source
+    if family_of(source) is not Family.RAW or store.head(source) is None:
+        return Look(
+            source=source, cursor=cursor or {}, looked=False, problem="there are no acquired rows of a raw source to compare"
+        )
+    spec = replace(source_spec(plan, source), paths=(files,))
+    with read_rows(spec) as upstream:
+        acquired = store.current(source).iter_batches("rows.parquet", ["row_id"])
+        return watcher.look(acquired, (batch.select(["row_id"]) for batch in upstream), cursor, now)
 
 
 def look_round(

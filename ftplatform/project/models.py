@@ -82,9 +82,8 @@ class Use(StrEnum):
     TEACHER = "teacher"
 
 
-WatchedPlace = Annotated[
-    str, Field(pattern=r"^(hf://(datasets|models)/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+|(git\+)?https?://[^\s@]+)$", max_length=2048)
-]
+_WATCHED = r"^(hf://(datasets|models)/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+|(git\+)?https?://[^\s@]+|rows\+[^\s@]+)$"
+WatchedPlace = Annotated[str, Field(pattern=_WATCHED, max_length=2048)]
 
 
 class License(Model):
@@ -104,7 +103,8 @@ class License(Model):
     """Who concluded it."""
     watch: list[WatchedPlace] = []
     """Places where the terms are stated upstream: `hf://datasets/ORG/NAME`, `hf://models/ORG/NAME`, `git+https://HOST/REPOSITORY`,
-    or the https address of a terms page. They are looked at again and again."""
+    or the https address of a terms page; `rows+FILES` compares the rows we hold with those of FILES (a path, glob or URL, read like the
+    source itself), to see which were withdrawn upstream. They are looked at again and again."""
     fresh_days: Annotated[float, Field(gt=0)] | None = None
     """Days after which a look at the terms is too old; 7 if places are watched, else 30."""
 

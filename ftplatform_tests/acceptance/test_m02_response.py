@@ -372,16 +372,16 @@ def test_synthetic_children_alone_refuse_it(remedied):
 
 def test_lic_06_withdrawn_rows_make_only_what_holds_them_stale(remedied):
     file, instance, plan, _ = remedied
-    lines = (file.parent / "data" / "tickets.jsonl").read_text().splitlines()[:37]
-    ids = tuple(row_id(json.loads(line)["messages"]) for line in lines)
+    # A mirror of what upstream offers now: 37 people opted out, one row came new.
+    lines = (file.parent / "data" / "tickets.jsonl").read_text().splitlines()
+    ids = {row_id(json.loads(line)["messages"]) for line in lines[:37]}
+    upstream = [*map(json.loads, lines[37:]), *dialogues(1, seed=11)]
+    write_jsonl(file.parent / "upstream" / "tickets.jsonl", upstream)
+    plan = edit(file, lambda p: p["sources"]["tickets"]["license"].update(watch=["rows+upstream/tickets.jsonl"]))
     baseline = tick(plan, instance, "license_declarations", None)
+    assert look_round(plan, plan.open_store()).news == 1
     with open_ledger(plan.root, plan.open_store()) as ledger:
-        now = datetime.now(UTC)
-        ledger.append(
-            TermsObservation(
-                source="raw/tickets", state=State.WITHDRAWN_ROWS, valid_from=now, observed_at=now, watcher="rows", rows=ids
-            )
-        )
+        assert ledger.state("raw/tickets").withdrawn_rows == ids
     plan = plan_of(file)
     request, _ = tick(plan, instance, "license_declarations", baseline.cursor).run_requests
     assert "adapters/third" not in {from_key(k) for k in request.asset_selection}

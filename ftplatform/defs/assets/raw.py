@@ -35,7 +35,7 @@ def row_assets(plan: Plan) -> Iterator[dg.AssetsDefinition]:
     project = plan.project
     for name, source in project.sources.items():
         asset = asset_name(Family.RAW, name)
-        yield _rows_asset(plan, asset, source, _spec(plan, asset, source, surface=source.surface), "Raw corpus {}.", [])
+        yield _rows_asset(plan, asset, source, source_spec(plan, asset), "Raw corpus {}.", [])
     for name, synthetic in project.synthetic.items():
         asset = asset_name(Family.SYNTHETIC, name)
         seeds = [asset_name(Family.RAW, seed) for seed in synthetic.seeds]
@@ -55,6 +55,12 @@ def row_assets(plan: Plan) -> Iterator[dg.AssetsDefinition]:
         yield _rows_asset(plan, asset, eval_set, spec, f"Eval set {name} ({eval_set.kind}).", [])
     for name, feedback in project.feedback.items():
         yield _feedback_asset(plan, asset_name(Family.FEEDBACK, name), feedback)
+
+
+def source_spec(plan: Plan, asset: str) -> ReadSpec:
+    """How a raw corpus is read."""
+    source = plan.project.sources[asset.split("/", 1)[1]]
+    return _spec(plan, asset, source, surface=source.surface)
 
 
 def _spec(plan: Plan, asset: str, data: Data, *, surface: Surface, **more: Any) -> ReadSpec:
