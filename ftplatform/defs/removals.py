@@ -21,9 +21,10 @@ from ftplatform.defs.assets.adapter_shards import SHARDS_FOLDER
 from ftplatform.defs.assets.base_models import FOLDER as MODEL_FOLDER
 from ftplatform.defs.assets.eval_results import ADAPTER_FOLDER
 from ftplatform.defs.costs import training_cost
-from ftplatform.defs.keys import Family, family_of
+from ftplatform.defs.keys import Family, asset_name, family_of
 from ftplatform.defs.ledger import REMOVAL_REASON, open_ledger
 from ftplatform.defs.plan import Plan
+from ftplatform.defs.terms import license_blocks
 from ftplatform.errors import InputDataError
 from ftplatform.licensing.registry import Ledger, LegalNotice, LicenseDecision, NoticeKind
 from ftplatform.licensing.registry import Matcher as RecordedMatcher
@@ -46,6 +47,7 @@ from ftplatform.rows.masking import excerpt
 from ftplatform.rows.normalize import normalize_text
 from ftplatform.rows.schema import Role
 from ftplatform.store import Snapshot, Store
+from ftplatform.store.names import check_name
 from ftplatform.verdict import Decision, Verdict
 
 #: Tables with the rows of each family that a notice can be about.
@@ -155,9 +157,10 @@ def receive(plan: Plan, store: Store, form: NoticeForm, now: datetime | None = N
             "uris": list(form.uris),
             "row_ids": [*form.row_ids, *form.near_duplicate_of],
             "text_sha256": list(form.text_sha256),
+            "places": places(plan),
             "snapshots": sorted([s.asset, s.digest] for s in held),
         }
-        store.backend.put_if_absent(_notice_key(form.id), canonical_json({**document, "form": form.sha256}))
+        _keep(store, form, document)
         ban, claimed, matches = ban_of(store, form.id)
         rows = {} if matches is None else _rows_by_asset(matches, ban, whole=frozenset(ban.names))
         observations = form.observations(now, rows | ({} if kind is NoticeKind.WITHDRAWAL else dict.fromkeys(ban.names, ())))
@@ -192,6 +195,31 @@ def receive(plan: Plan, store: Store, form: NoticeForm, now: datetime | None = N
         ledger.append_many([notice, *observations, *decisions])
     counts = {asset: len(ids) for asset, ids in rows.items()}
     return Received(form, matches, counts, tuple(a.asset for a in exposed), claimed.unplaced if claimed else ())
+
+
+def places(plan: Plan) -> dict[str, list[str]]:
+    """Where the data of each source comes from, as far as the project says: addresses it is read from, and those it is watched at."""
+    found: dict[str, list[str]] = {}
+    for name, block in license_blocks(plan.project).items():
+        watched = [place.removeprefix("git+").removeprefix("rows+") for place in block.watch]
+        # The hub is one place under two spellings.
+        found[name] = [place.replace("hf://", "https://huggingface.co/", 1) for place in watched]
+    for name, source in plan.project.sources.items():
+        found[asset_name(Family.RAW, name)] += [path for path in source.path if "://" in path]
+    return found
+
+
+def _keep(store: Store, form: NoticeForm, document: Mapping[str, Any]) -> None:
+    """Keep what a notice is matched against. An id is given once: the same form may be recorded again, another one may not.
+
+    Raises:
+        InputDataError: if another form has this id.
+    """
+    if store.backend.put_if_absent(_notice_key(form.id), canonical_json({**document, "form": form.sha256})):
+        return
+    stored = store.backend.get(_notice_key(form.id))
+    if stored is None or json.loads(stored.data)["form"] != form.sha256:
+        raise InputDataError(f"another form was recorded as notice {form.id}.", remedy="Give this one an id of its own.")
 
 
 def _answer(ledger: Ledger, form: NoticeForm, kind: NoticeKind, now: datetime) -> Received:
@@ -230,7 +258,7 @@ def ban_of(store: Store, notice: str) -> tuple[Ban, Claimed | None, Matches | No
         row_ids=tuple(document["row_ids"]),
         text_hashes=tuple(document["text_sha256"]),
     )
-    claimed = resolve(matcher, sets)
+    claimed = resolve(matcher, sets, document["places"])
     matches = find(claimed, sets, near=near_texts)
     return matches.ban(notice, claimed, cleared=_cleared(store, notice)), claimed, matches
 
@@ -293,7 +321,7 @@ def _cleared(store: Store, notice: str) -> frozenset[str]:
 
 
 def _cleared_prefix(notice: str) -> str:
-    return f"notices/{notice}-cleared/"
+    return f"notices/{check_name(notice)}-cleared/"
 
 
 def near_texts(
@@ -310,7 +338,7 @@ def near_texts(
 
 
 def _notice_key(notice: str) -> str:
-    return f"notices/{notice}.json"
+    return f"notices/{check_name(notice)}.json"
 
 
 def _rows_by_asset(matches: Matches, ban: Ban, whole: frozenset[str]) -> dict[str, tuple[str, ...]]:
@@ -464,6 +492,7 @@ def _probed(store: Store, adapter: Snapshot, closure: Closure, ban: Ban, notice:
         for message in row["messages"]
     ]
     items, run_length = _probe_items(conversations, kept)
+    left_out = len(conversations) - len(items)
     generator = Generator.load(base.local_folder(MODEL_FOLDER), adapter.local_folder(ADAPTER_FOLDER))
 
     def generate(prompts: Sequence[str], max_words: int, *, tuned: bool) -> list[str]:
@@ -480,6 +509,7 @@ def _probed(store: Store, adapter: Snapshot, closure: Closure, ban: Ban, notice:
         base=base.digest,
         ban=ban.digest,
         population=len(items),
+        left_out=left_out,
         run_length=run_length,
     )
 

@@ -169,7 +169,7 @@ def look_round(
             cursors[watching.key] = {"cursor": look.cursor, "next": to_text(now + (LOOK_EVERY if look.looked else RETRY_AFTER))}
     if looked:
         # After the ledger: a look that is repeated because this write failed is recognized as no news.
-        _save(store, {key: cursors[key] for key in cursors})
+        _save(store, cursors)
     return Round(looked, news, problems)
 
 

@@ -18,9 +18,11 @@ from ftplatform.cli.main import app
 from ftplatform.defs import running
 from ftplatform.defs.keys import from_key
 from ftplatform.defs.ledger import open_ledger
-from ftplatform.defs.removals import candidates, certificate, judge_removal, receive
+from ftplatform.defs.removals import candidates, certificate, judge_removal, places, receive
 from ftplatform.defs.watching import look_round
+from ftplatform.errors import InputDataError
 from ftplatform.licensing.removal.certificate import CertificateRefused
+from ftplatform.licensing.removal.claim import Matcher, resolve
 from ftplatform.licensing.states import State, TermsObservation
 from ftplatform.licensing.watchers.manual import read_notice
 from ftplatform.rows.schema import row_id
@@ -242,6 +244,21 @@ def test_what_resembles_a_claimed_row_is_listed_with_its_words(noticed):
     assert "otherwise" not in row["claimed"]
 
 
+def test_a_notice_that_names_an_address_finds_the_source_watched_there(noticed):
+    plan = plan_of(noticed[0])
+    named = resolve(Matcher(uris=("https://huggingface.co/datasets/org/tickets/tree/main",)), (), places(plan))
+    assert named.names == ("raw/tickets",)
+    assert named.unplaced == ()
+
+
+def test_another_form_under_the_same_id_is_refused(noticed, tmp_path):
+    plan = plan_of(noticed[0])
+    other = read_notice(form(tmp_path, id="n-1", kind="takedown", matcher={"sources": ["raw/tickets"]}))
+    with pytest.raises(InputDataError, match="another form"):
+        receive(plan, plan.open_store(), other)
+    assert plan_of(noticed[0]).terms["raw/tickets"].standing.state is State.ACTIVE
+
+
 def test_the_takedown_is_in_force_until_it_is_answered(noticed):
     file, instance, _ = noticed
     plan = plan_of(file)
@@ -288,6 +305,8 @@ def test_lic_13_the_rebuilt_adapter_earns_the_certificate(remedied):
     assert cli(file, "clear", "n-1", "--all", "--by", "counsel") == (0, {"notice": "n-1", "cleared": 1})
     issued = certificate(plan, plan.open_store(), "adapters/third", "n-1", replayed=True)
     levels = issued.document["levels"]
+    probe = issued.document["probe"]
+    assert (probe["n"], probe["left_out"]) == (59, 1), "the words of one stand in the edited row that a person kept"
     assert levels["L1"]
     assert levels["L2"], "trained again from its own closure: the same weights"
     assert any("pre-train" in line for line in issued.document["not_proved"])

@@ -152,7 +152,8 @@ def certify(
         "counts": {key: details[key] for key in _COUNTED},
         "near": {**details["near"], "thresholds": verdict.config["thresholds"]},
         "probe": {key: probe[key] for key in ("estimate", "ci_high", "confidence", "n", "threshold", "config_hash")}
-        | {"run_length": probe["config"]["run_length"], "base_recited": probe["details"]["base_recited"]},
+        | {"run_length": probe["config"]["run_length"], "base_recited": probe["details"]["base_recited"]}
+        | {"left_out": probe["details"]["left_out"]},
         "verdict": digest({**verdict.to_record(), "plot": None}),
         "not_proved": list(NOT_PROVED),
     }
@@ -210,7 +211,7 @@ def render(certificate: Certificate) -> str:
 def _extent(probe: Mapping[str, Any]) -> str:
     """How far the probe's share is known: a census has no bound."""
     if probe["confidence"] is None:
-        return "which are all there are"
+        return f"which are all that can be tried ({probe['left_out']:,} revoked texts were left out: too short, or found elsewhere too)"
     return f"at most {probe['ci_high']:.2%} at {probe['confidence']:.0%} confidence"
 
 

@@ -75,6 +75,7 @@ def regurgitation(
     ban: str,
     targets: Sequence[str] = (),
     population: int | None = None,
+    left_out: int = 0,
     run_length: int = RUN_LENGTH,
     limit: float = LIMIT,
     confidence: float = CONFIDENCE,
@@ -91,6 +92,7 @@ def regurgitation(
         targets: further revoked texts to look for in every output.
         population: how many revoked texts are long enough to be recited, if that was counted. When all of them are tried, the share is
             known and needs no bound: a census has no sampling error.
+        left_out: revoked texts that were not tried, because they are too short or their words also stand in texts that may be used.
         run_length: words.
         limit: largest acceptable share. confidence: of the exact one-sided bound (Clopper and Pearson 1934).
 
@@ -158,13 +160,14 @@ def regurgitation(
             "longest": int(runs.max(initial=0)),
             "long_enough": long_enough,
             "too_short_to_probe": len(items) - n,
+            "left_out": left_out,
         },
     }
     if upper is None or not long_enough:
         what = f"none of {n} continuations was {run_length} words long" if n else "no revoked text is long enough to be recited"
         remedy = "Let the model generate more." if n else f"Lower run_length below {run_length} words."
         return Verdict(decision=Decision.INSUFFICIENT_EVIDENCE, summary=f"Nothing could be found: {what}.", remedy=remedy, **common)
-    extent = "all there are" if census else f"at most {upper:.2%} at {confidence:.0%} confidence"
+    extent = f"all that can be tried ({left_out} left out)" if census else f"at most {upper:.2%} at {confidence:.0%} confidence"
     shown = f"{hits} of {n} prompts recited beyond the base model, {extent}"
     if upper <= limit:
         return Verdict(decision=Decision.PASS, summary=f"{shown}; limit {limit:.2%}.", remedy="Nothing to do.", **common)
