@@ -9,13 +9,16 @@ PROJECT ?= examples/support
 demo: $(VENV)/.installed  ## runs the bundled project end to end and prints the table of checks
 	$(BIN)/ftplatform demo
 
+# A file stays on one worker, in its own order: the tests of a file share what its first test built. The slow files come first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.test-installed  ## everything: lint, types, unit, graph, integration, acceptance, browser
 	PYTHON=$(BIN)/python bash deploy/ensure_chromium.sh
 	$(MAKE) lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST)
 
 quick: $(VENV)/.test-installed  ## the everyday suite: all but the tests that take minutes
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
