@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +61,8 @@ class EncodedRows:
             state.update(len(example.tokens).to_bytes(8, "little"))
             state.update(example.tokens.astype("<i8").tobytes())
             state.update(example.labels.astype("<i8").tobytes())
+            if example.weight != 1.0:
+                state.update(np.float64(example.weight).astype("<f8").tobytes())
         return state.hexdigest()
 
 
@@ -78,7 +80,7 @@ def encode_rows(rows: pa.Table, tokenizer: PreTrainedTokenizerBase, *, max_token
     text in it spells one of the tokenizer's control tokens: such a text could end its own turn.
 
     Args:
-        rows: table with `row_id` and `messages` (see `ROW_SCHEMA`).
+        rows: table with `row_id` and `messages` (see `ROW_SCHEMA`), and perhaps `weight` (`loop.Example`).
         tokenizer: a fast tokenizer with a chat template.
         max_tokens: longest allowed example.
 
@@ -129,8 +131,9 @@ def encode_rows(rows: pa.Table, tokenizer: PreTrainedTokenizerBase, *, max_token
             f"{len(left_out)} of {rows.num_rows} rows cannot be used ({first})",
             remedy="Repair these rows, raise max_tokens, or filter them in the dataset, where the slice checks see it.",
         )
-    used = [i for i, example in enumerate(examples) if example is not None]
-    return EncodedRows([e for e in examples if e is not None], [row_ids[i] for i in used], cut, left_out)
+    weights = rows.column("weight").to_pylist() if "weight" in rows.column_names else [1.0] * rows.num_rows
+    used = [(i, replace(e, weight=weights[i])) for i, e in enumerate(examples) if e is not None]
+    return EncodedRows([e for _, e in used], [row_ids[i] for i, _ in used], cut, left_out)
 
 
 def _conversations(rows: pa.Table) -> Sequence[Messages]:

@@ -28,10 +28,15 @@ Schedule = Literal["constant", "linear", "cosine"]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One encoded row: `tokens` and `labels` of equal length; labels are `NO_LOSS` outside the trained text."""
+    """One encoded row: `tokens` and `labels` of equal length; labels are `NO_LOSS` outside the trained text.
+
+    `weight` is how much each of its trained tokens counts beside those of other rows: a row that says what nine others say counts
+    for a tenth of a row that stands alone (He et al. 2024, SoftDedup).
+    """
 
     tokens: np.ndarray
     labels: np.ndarray
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +112,7 @@ def fit(
     bf16: bool,
     progress: Callable[[int, float], None] | None = None,
 ) -> list[float]:
-    """Train the parameters of `model` that require a gradient; returns the mean loss per trained token of every step, in nats.
+    """Train the parameters of `model` that require a gradient; returns the (weighted) mean loss per trained token of every step, in nats.
 
     Same examples in the same order, same seed, thread count and hardware class: the same losses and weights, bit for bit.
 
@@ -117,7 +122,7 @@ def fit(
         progress: called with (steps done, loss).
 
     Raises:
-        TrainingError: no examples, nothing to learn from, or a loss that is not finite (with the step).
+        TrainingError: no examples, nothing to learn from, a weight that is not positive, or a loss that is not finite (with the step).
     """
     import torch
     from torch.nn import functional as functional
@@ -126,6 +131,11 @@ def fit(
         raise TrainingError(
             f"none of the {len(examples)} rows has a token to learn", remedy="Mark at least one assistant message as trainable."
         )
+    if wrong := [e.weight for e in examples if not 0 < e.weight < math.inf]:
+        raise TrainingError(
+            f"a row has the weight {wrong[0]}", remedy="Give positive weights; leave out rows that shall not count."
+        )
+    weighted = any(e.weight != 1.0 for e in examples)
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = parameters[0].device
     optimizer = torch.optim.AdamW(
@@ -155,7 +165,12 @@ def fit(
                 f"step {step} has no token to learn: rows {rows[:5]}",
                 remedy="Remove rows without a trainable message from the split.",
             )
-        loss = functional.cross_entropy(logits[:, :-1][trained].float(), targets[trained])
+        if weighted:
+            weights = torch.tensor([examples[i].weight for i in rows], device=device)[:, None].expand_as(targets)[trained]
+            per_token = functional.cross_entropy(logits[:, :-1][trained].float(), targets[trained], reduction="none")
+            loss = (per_token * weights).sum() / weights.sum()
+        else:
+            loss = functional.cross_entropy(logits[:, :-1][trained].float(), targets[trained])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, optimization.max_grad_norm)
         optimizer.step()

@@ -182,13 +182,14 @@ def prepare(
 
 
 def read_rows(path: Path) -> pa.Table:
-    """The columns training reads: `row_id` and `messages`.
+    """The columns training reads: `row_id`, `messages` and, where there is one, `weight`.
 
     Raises:
         TrainingError: not a Parquet file with these columns.
     """
     try:
-        return pq.read_table(path, columns=["row_id", "messages"], page_checksum_verification=True)
+        columns = ["row_id", "messages", *(["weight"] if "weight" in pq.read_schema(path).names else [])]
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
     except (OSError, pa.ArrowException, KeyError) as error:
         raise TrainingError(
             f"{path} cannot be read as training rows: {error}", remedy="Give a Parquet file of the row schema."
@@ -196,15 +197,17 @@ def read_rows(path: Path) -> pa.Table:
 
 
 def sequence_sha256(rows: pa.Table) -> str:
-    """SHA-256 of the *sequence* of rows: their texts and loss masks, in this order.
+    """SHA-256 of the *sequence* of rows: their texts, loss masks and weights (where not 1), in this order.
 
     Identities are computed from the texts, not taken from the `row_id` column. The same rows in another order give another adapter
     (measured: weight change of cosine 0.63), so they get another hash.
     """
     state = hashlib.sha256()
-    for messages in rows.column("messages").to_pylist():
+    weights = rows.column("weight").to_pylist() if "weight" in rows.column_names else [1.0] * rows.num_rows
+    for messages, weight in zip(rows.column("messages").to_pylist(), weights, strict=True):
         mask = "".join("1" if m["trainable"] else "0" for m in messages)
-        state.update(f"{row_id(messages)} {mask}\n".encode())
+        counted = "" if weight == 1.0 else f" {weight!r}"
+        state.update(f"{row_id(messages)} {mask}{counted}\n".encode())
     return state.hexdigest()
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 #: Folder of the snapshot that holds one folder per shard: its adapter, its rows and the trainer's records.
 SHARDS_FOLDER = "shards"
 ROWS_FILE = "rows.parquet"
+#: What the trainer reads of a row.
+TRAINED_COLUMNS = ("row_id", "messages", "weight")
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def _planned(job: AdapterJob, settings: Shards, recorded: Mapping[str, Any]) -> 
         mixed = job.with_safety_mix(own, seeds["data_order"])
         # What the trainer reads and no more: where a row came from can change while the row does not.
         path = f"{SHARDS_FOLDER}/{name}/{ROWS_FILE}"
-        job.draft.add_table(path, mixed.select(["row_id", "messages"]))
+        job.draft.add_table(path, mixed.select([c for c in TRAINED_COLUMNS if c in mixed.column_names]))
         sources = [source for source, home in assignment.items() if home == name]
         shards[name] = _Shard(sources, mixed, seeds, job.manifest(path, seeds))
     if not shards:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from ftplatform.training.loop import NO_LOSS, Example, Optimization, batch_order, collate, learning_rate_factor
+from ftplatform.errors import TrainingError
+from ftplatform.training.loop import NO_LOSS, Example, Optimization, batch_order, collate, fit, learning_rate_factor
 
 
 def test_every_epoch_sees_every_row_once() -> None:
@@ -51,3 +56,39 @@ def test_schedules(schedule: str, expected: list[float]) -> None:
     settings = Optimization(steps=6, batch_size=1, learning_rate=1.0, warmup_steps=2, schedule=schedule)  # pyright: ignore
     factors = [learning_rate_factor(step, settings) for step in (0, 1, 2, 3, 5)]
     assert factors == pytest.approx(expected, abs=1e-4)
+
+
+def trained(examples: list[Example]) -> tuple[list[float], Any]:
+    """Losses and weights of a bigram model after three steps on all examples at once."""
+    import torch
+
+    class Bigrams(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.nn.Embedding(8, 8)
+            torch.nn.init.normal_(self.table.weight, generator=torch.Generator().manual_seed(1))
+
+        def forward(self, input_ids: Any, **_: Any) -> Any:
+            return SimpleNamespace(logits=self.table(input_ids))
+
+    model = Bigrams()
+    settings = Optimization(steps=3, batch_size=len(examples), learning_rate=0.1)
+    return fit(model, examples, settings, pad_token=0, bf16=False), model.table.weight.detach()
+
+
+def test_a_row_of_weight_three_counts_like_three_rows() -> None:
+    one = Example(np.array([1, 2, 3, 4]), np.array([NO_LOSS, 2, 3, 4]))
+    other = Example(np.array([1, 6, 2]), np.array([NO_LOSS, 6, 2]))
+    losses, weights = trained([replace(one, weight=3.0), other])
+    repeated, by_repeating = trained([one, one, one, other])
+    plain, unweighted = trained([one, other])
+    assert losses == pytest.approx(repeated, rel=1e-6)
+    assert np.allclose(weights, by_repeating, atol=1e-6)
+    assert losses != pytest.approx(plain, rel=1e-3)
+    assert not np.allclose(weights, unweighted, atol=1e-3)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_none_is_refused(weight: float) -> None:
+    with pytest.raises(TrainingError, match="weight"):
+        trained([Example(np.array([1, 2]), np.array([NO_LOSS, 2]), weight)])
