@@ -28,20 +28,27 @@ class ReserveRule:
         min_per_slice: at least this many rows of each slice that has twice as many.
         max_rows: upper limit of the whole reserve.
         seed: of the assignment.
+        per_source: reserve every family whose hash falls below `fraction`, families ending at their source. What one source gives
+            then says nothing about what another does, which shards need (`min_per_slice` and `max_rows` would tie them
+            together and are not looked at); slices are met on average only.
     """
 
     fraction: float = 0.1
     min_per_slice: int = 1
     max_rows: int = 2000
     seed: int = 0
+    per_source: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.fraction < 1:
             raise InputDataError(f"reserve fraction {self.fraction} is not in [0, 1)", remedy="Use a value such as 0.1.")
 
 
-def families(rows: pa.Table) -> NDArray[np.int64]:
+def families(rows: pa.Table, *, per_source: bool = False) -> NDArray[np.int64]:
     """Rows that must stay together: same conversation or customer (`group` within `source`), or the same user text.
+
+    Args:
+        per_source: the same user text in two sources joins nothing.
 
     Returns:
         Number of each row's family, shape (n,). Families are connected components: a shared question links two customers.
@@ -52,9 +59,10 @@ def families(rows: pa.Table) -> NDArray[np.int64]:
     n = rows.num_rows
     frame = pl.DataFrame({"source": rows["source"], "group": rows["group"]}).with_row_index("row")
     frame = frame.with_columns(pl.col("row").cast(pl.Int64), question=_questions(rows))
+    question = pl.concat_str("source", "question", separator="\x1f") if per_source else pl.col("question")
     links = [
         frame.filter(pl.col("group").is_not_null()).select("row", key=pl.concat_str("source", "group", separator="\x1f")),
-        frame.filter(pl.col("question").is_not_null()).select("row", key="question"),
+        frame.filter(pl.col("question").is_not_null()).select("row", key=question),
     ]
     edges, offset = [], n
     for link in links:
@@ -71,7 +79,7 @@ def reserve_eval(rows: pa.Table, slices: Sequence[SliceSpec] = (), rule: Reserve
 
     Families (`families`) move as a whole, in the order of SHA-256(seed, family name), so that more rows later change little: every
     slice takes its families from the front of one and the same queue until its quota is filled. No slice gives more than half
-    of its rows, and a family larger than what is still to be reserved stays in training.
+    of its rows, and a family larger than what is still to be reserved stays in training. With `rule.per_source` see there.
 
     Args:
         rows: exact-unique table of `ROW_SCHEMA`.
@@ -79,7 +87,8 @@ def reserve_eval(rows: pa.Table, slices: Sequence[SliceSpec] = (), rule: Reserve
     Returns:
         Training rows and eval rows, both in their old order.
     """
-    chosen = reserved_rows(rows, families(rows), slices, rule or ReserveRule())
+    rule = rule or ReserveRule()
+    chosen = reserved_rows(rows, families(rows, per_source=rule.per_source), slices, rule)
     return rows.filter(pa.array(~chosen)), rows.filter(pa.array(chosen))
 
 
@@ -88,6 +97,8 @@ def reserved_rows(rows: pa.Table, family: NDArray[np.int64], slices: Sequence[Sl
     n = rows.num_rows
     if not n or not rule.fraction or not rule.max_rows:
         return np.zeros(n, bool)
+    if rule.per_source:
+        return _below(rows, family, rule)[family]
     membership = slice_membership(rows, slices)
     homeless = pl.DataFrame({"row": np.arange(n)}).join(membership, on="row", how="anti").with_columns(slice=pl.lit(_HOMELESS))
     strata = pl.concat([membership, homeless])
@@ -121,6 +132,18 @@ def reserved_rows(rows: pa.Table, family: NDArray[np.int64], slices: Sequence[Sl
     for name in by_size:
         fill(name, round(share * sizes[name]), min(rule.max_rows, math.ceil(share * n)))
     return chosen[family]
+
+
+def _below(rows: pa.Table, family: NDArray[np.int64], rule: ReserveRule) -> NDArray[np.bool_]:
+    """Which families hash below the fraction. One without groups is named by its question, which a copy in another source shares."""
+    frame = pl.DataFrame({"family": family, "group": rows["group"], "source": rows["source"], "row_id": rows["row_id"]})
+    name = pl.coalesce(pl.col("group").min(), pl.col("question").min(), pl.col("row_id").min())
+    frame = frame.with_columns(group=pl.concat_str("source", "group", separator="\x1f"), question=_questions(rows))
+    chosen = np.zeros(int(family.max()) + 1, bool)
+    for number, named in frame.group_by("family").agg(name=name).iter_rows():
+        hashed = hashlib.sha256(f"{rule.seed}\x1f{named}".encode()).digest()
+        chosen[number] = int.from_bytes(hashed[:8]) < rule.fraction * 2**64
+    return chosen
 
 
 #: Stratum of the rows in no slice; no slice name may hold a control character.

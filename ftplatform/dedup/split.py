@@ -69,7 +69,7 @@ def split(
     """
     reserve, dedup = reserve or ReserveRule(), dedup or NearDedup()
     rows, copies = drop_exact_duplicates(corpus)
-    family = families(rows)
+    family = families(rows, per_source=reserve.per_source)
     reserved = reserved_rows(rows, family, slices, reserve)
     wanted = int(reserved.sum())
     eval_side = _EvalSide(rows, against_eval, dedup, leaks)

@@ -214,6 +214,14 @@ class Reserve(Model):
     """Upper limit of the whole reserve."""
     seed: int = 0
     """Seed of the sampling."""
+    per_source: bool = False
+    """Choose by hash, each source by itself, so that removing one leaves the others' rows where they are (adapters with `shards`)."""
+
+    @model_validator(mode="after")
+    def _independent(self) -> Reserve:
+        if self.per_source and (counted := self.model_fields_set & {"min_per_slice", "max_rows"}):
+            raise ValueError(f"{', '.join(sorted(counted))} counts rows across sources; leave it out, or per_source")
+        return self
 
 
 class Dedup(Model):

@@ -232,11 +232,11 @@ def _check_shards(project: Project, report: Report) -> None:
                 report(place, f"{source!r} is not in dataset {adapter.dataset!r}", warning=True)
         if adapter.shards.count == 1 and not separate:
             report(path, "one shard is no sharding: raise 'count', or name sources in 'separate'", warning=True)
-        if dataset.reserve.fraction > 0:
+        if dataset.reserve.fraction > 0 and not dataset.reserve.per_source:
             report(
                 path,
                 f"the reserve of dataset {adapter.dataset!r} is drawn across its sources, so removing one changes rows of the other"
-                " shards too; give it 'reserve: {fraction: 0}' and judge on eval_sets",
+                " shards too; give it 'reserve: {per_source: true}'",
                 warning=True,
             )
 

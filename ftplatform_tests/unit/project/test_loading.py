@@ -327,6 +327,13 @@ def test_every_kind_of_block_can_be_misspelled_with_a_suggestion(tmp_path: Path)
         assert [p.suggestion for p in found if p.key.endswith(misspelled)] == [block]
 
 
+def test_a_reserve_per_source_has_no_quota_over_sources(tmp_path: Path) -> None:
+    text = changed("{fraction: 0.1, seed: 7}", "{fraction: 0.1, per_source: true}")
+    assert load_project(write(tmp_path, text)).project.datasets["support"].reserve.per_source
+    (problem,) = problems_of(tmp_path, changed("{fraction: 0.1, seed: 7}", "{per_source: true, max_rows: 9}"))
+    assert "max_rows counts rows across sources" in problem.message
+
+
 def test_a_project_of_fifty_sources_loads(tmp_path: Path) -> None:
     sources = "".join(f"  s{n}:\n    path: data/s{n}.jsonl\n    license: {{concluded: MIT, evidence: L.txt}}\n" for n in range(50))
     text = changed("sources:\n  tickets:", f"sources:\n{sources}  tickets:")
