@@ -16,6 +16,9 @@ NEAR_TRAIN = "near_duplicate_of_train"
 NEAR_EVAL = "near_duplicate_of_eval"
 EXACT_EVAL = "exact_match_of_eval"
 
+#: Why a row that stayed counts for less.
+REPEATED = "counts_for_less"
+
 #: The first so many rows of a diff carry excerpts.
 MAX_TEXTS = 10_000
 

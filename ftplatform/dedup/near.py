@@ -1,10 +1,14 @@
-"""Near-duplicate rows: MinHash candidates, exact verification, one medoid kept per neighborhood, slices kept above their floor."""
+"""Near-duplicate rows: MinHash candidates, exact verification, one medoid kept per neighborhood, slices kept above their floor.
+
+Or nothing is removed and every row counts for less the more others say the same (`NearDedup.method`): what repeats no longer
+dominates the loss, and no wording is lost.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -12,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ftplatform.dedup import diff
+from ftplatform.dedup.clusters import cluster_weights
 from ftplatform.dedup.conflicts import Targets, compatible, targets
 from ftplatform.dedup.lsh import Pairs, banding, similar_pairs
 from ftplatform.dedup.protection import balance, keep_floors
@@ -22,6 +27,15 @@ from ftplatform.errors import InputDataError
 from ftplatform.rows.exact import drop_exact_duplicates
 
 _MAX_ROUNDS = 8
+
+#: What each row counts in training; `cluster` is the row id of the medoid it lies with (its own: alone, or the medoid).
+WEIGHT_SCHEMA = pa.schema(
+    [
+        pa.field("row_id", pa.string(), nullable=False),
+        pa.field("cluster", pa.string(), nullable=False),
+        pa.field("weight", pa.float64(), nullable=False),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,7 @@ class NearDedup:
         balance_q: no slice loses significantly more than the rows outside it, at this false discovery rate (the test of
             `slice_survival`); None lets the similarity decide alone.
         seed: of the permutations.
+        method: ``remove`` near duplicates, or keep them all with ``weights`` (`clusters.cluster_weights`).
     """
 
     threshold: float = 0.8
@@ -43,6 +58,7 @@ class NearDedup:
     must_keep_floor: int = MUST_KEEP_FLOOR
     balance_q: float | None = 0.05
     seed: int = 1
+    method: Literal["remove", "weights"] = "remove"
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
@@ -57,12 +73,16 @@ class NearResult:
         kept: rows in their old order; `origins` and `parents` are the union over the rows each stands for, `first_seen_at` the
             earliest.
         removed: table of `diff.REMOVAL_SCHEMA`, one row per removed row.
+        repeated: the same for rows that stay and count for less; empty if near duplicates are removed.
+        weights: table of `WEIGHT_SCHEMA`, one row per kept row; all 1 if near duplicates are removed.
         conflicts: table of `diff.CONFLICT_SCHEMA`: near duplicates kept apart because their final answers differ.
         stats: counts for metadata.
     """
 
     kept: pa.Table
     removed: pa.Table
+    repeated: pa.Table
+    weights: pa.Table
     conflicts: pa.Table
     stats: Mapping[str, Any]
 
@@ -70,7 +90,7 @@ class NearResult:
 def near_duplicates(
     rows: pa.Table, slices: Sequence[SliceSpec] = (), settings: NearDedup | None = None, *, lost: pa.Table | None = None
 ) -> NearResult:
-    """Remove rows that another kept row stands for.
+    """Remove rows that another kept row stands for, or let them count for less.
 
     Compared is the conversation without its system message. A row is removed only if a kept row has exact Jaccard similarity
     >= threshold with it *and* a compatible final answer (`conflicts.compatible`), so no row is lost through a chain of others.
@@ -88,37 +108,60 @@ def near_duplicates(
     settings = settings or NearDedup()
     unique, copies = drop_exact_duplicates(rows)
     n = unique.num_rows
+    membership, removing = slice_membership(unique, slices), settings.method == "remove"
+    limits, restored = floors(membership, slices, settings.floor, settings.must_keep_floor), 0
     if settings.threshold < 1 and n > 1:
         cover = _cover(unique, settings)
-        restored = _protect(unique, cover, slices, settings, lost if lost is not None else rows.slice(0, 0))
+        if removing:
+            lost = lost if lost is not None else rows.slice(0, 0)
+            restored = _protect(cover, membership, limits, slices, settings, lost)
     else:
         nothing = np.zeros(0, np.int64)
         cover = _Cover(np.arange(n), np.ones(n), shingle_sets(pl.Series([], dtype=pl.String)), nothing, nothing, np.zeros(0))
-        restored = 0
-    keeper, removed = cover.keeper, np.flatnonzero(cover.keeper != np.arange(n))
-    near = diff.removals(
-        unique, removed, unique, keeper[removed], cover.similarity[removed], diff.NEAR_TRAIN, slice_membership(unique, slices)
-    )
+    keeper, near = cover.keeper, np.flatnonzero(cover.keeper != np.arange(n))
+    reason = diff.NEAR_TRAIN if removing else diff.REPEATED
+    differing = diff.removals(unique, near, unique, keeper[near], cover.similarity[near], reason, membership)
+    removed = [differing, diff.copies(copies, unique)] if removing else [diff.copies(copies, unique)]
+    kept = diff.merge_provenance(unique, keeper) if removing else unique
+    weights = None if removing else cluster_weights(keeper, membership=membership, limits=limits)
     conflicts = diff.conflicts(unique, cover.conflict_left, cover.conflict_right, cover.conflict_similarity)
     stats = {
         "rows": rows.num_rows,
         "exact_copies": copies.num_rows,
-        "near_duplicates": len(removed),
-        "kept": n - len(removed),
+        "near_duplicates": len(near),
+        "kept": kept.num_rows,
         "restored_for_slices": restored,
         "conflicting_pairs": conflicts.num_rows,
         "largest_cluster": int(np.bincount(keeper, minlength=1).max()),
         "threshold": settings.threshold,
         "recall_at_threshold": _recall(settings),
+        "mean_weight": 1.0 if weights is None else weights.mean,
+        "slices_raised_to_their_floor": [] if weights is None else list(weights.raised),
     }
     return NearResult(
-        diff.merge_provenance(unique, keeper), pa.concat_tables([near, diff.copies(copies, unique)]), conflicts, stats
+        kept=kept,
+        removed=pa.concat_tables(removed),
+        repeated=differing.slice(0, 0) if removing else differing,
+        weights=_weights(kept) if weights is None else _weights(kept, unique["row_id"].take(pa.array(keeper)), weights.weights),
+        conflicts=conflicts,
+        stats=stats,
     )
 
 
-def _protect(rows: pa.Table, cover: _Cover, slices: Sequence[SliceSpec], settings: NearDedup, lost: pa.Table) -> int:
-    membership = slice_membership(rows, slices)
-    limits = floors(membership, slices, settings.floor, settings.must_keep_floor)
+def _weights(rows: pa.Table, clusters: pa.ChunkedArray | None = None, weights: NDArray[np.float64] | None = None) -> pa.Table:
+    ids = rows["row_id"]
+    weights = np.ones(rows.num_rows) if weights is None else weights
+    return pa.table([ids, ids if clusters is None else clusters, pa.array(weights)], schema=WEIGHT_SCHEMA)
+
+
+def _protect(
+    cover: _Cover,
+    membership: pl.DataFrame,
+    limits: Mapping[str, int],
+    slices: Sequence[SliceSpec],
+    settings: NearDedup,
+    lost: pa.Table,
+) -> int:
     restored = keep_floors(cover.keeper, cover.similarity, cover.sets, membership, limits)
     if settings.balance_q is not None:
         gone: dict[str | None, int] = dict(slice_membership(lost, slices).group_by("slice").len().iter_rows())

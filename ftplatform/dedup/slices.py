@@ -53,7 +53,9 @@ class SliceSpec:
         return {**asdict(self), "role": str(self.role)}
 
 
-def slice_membership(rows: pa.Table, slices: Sequence[SliceSpec] = (), *, discover: bool = True) -> pl.DataFrame:
+def slice_membership(
+    rows: pa.Table, slices: Sequence[SliceSpec] = (), *, discover: bool = True, found: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """Which row belongs to which slice.
 
     Args:
@@ -61,6 +63,8 @@ def slice_membership(rows: pa.Table, slices: Sequence[SliceSpec] = (), *, discov
         slices: declared slices.
         discover: also make one slice of every tag the rows carry. A tag that a declared slice reads, or is called like, is not
             counted a second time.
+        found: further slices by row id: frame with `row_id` and `slice` (`discovery.discover_slices`). A name that is declared keeps
+            its declared rows.
 
     Returns:
         Frame with `row` (Int64 position in `rows`) and `slice` (String), each pair once, sorted.
@@ -81,6 +85,9 @@ def slice_membership(rows: pa.Table, slices: Sequence[SliceSpec] = (), *, discov
     for declared in slices:
         members = np.flatnonzero(matching_rows(rows, declared.rule, declared.name))
         parts.append(pl.DataFrame({"row": members}, schema={"row": pl.Int64}).with_columns(slice=pl.lit(declared.name)))
+    if found is not None:
+        places = pl.DataFrame({"row_id": rows["row_id"]}).with_row_index("row").select("row_id", pl.col("row").cast(pl.Int64))
+        parts.append(places.join(found.filter(~pl.col("slice").is_in(names)), on="row_id").select("row", "slice"))
     return pl.concat(parts).unique().sort("slice", "row")
 
 

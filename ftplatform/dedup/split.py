@@ -33,6 +33,8 @@ class SplitResult:
     """Attributes:
     train, eval: tables of `ROW_SCHEMA`.
     removal_diff: table of `diff.REMOVAL_SCHEMA`; train + eval + removals = rows of the corpus.
+    repeated: the same for training rows that count for less because another says nearly the same.
+    weights: table of `near.WEIGHT_SCHEMA` of the training rows.
     conflicts: table of `diff.CONFLICT_SCHEMA`: near duplicates kept apart because their final answers differ.
     stats: counts for metadata.
     """
@@ -40,6 +42,8 @@ class SplitResult:
     train: pa.Table
     eval: pa.Table
     removal_diff: pa.Table
+    repeated: pa.Table
+    weights: pa.Table
     conflicts: pa.Table
     stats: Mapping[str, Any]
 
@@ -98,10 +102,20 @@ def split(
         "removed_near_duplicate_of_eval": int((~exact[gone]).sum()),
         "removed_near_duplicate_of_train": near.removed.num_rows,
         "restored_for_slices": near.stats["restored_for_slices"],
+        "counting_for_less": near.repeated.num_rows,
         "conflicting_pairs": near.conflicts.num_rows,
         "train_rows": near.kept.num_rows,
+        "mean_weight": round(near.stats["mean_weight"], 4),
     }
-    return SplitResult(near.kept, evaluation, pa.concat_tables([*diffs, near.removed]), near.conflicts, stats)
+    return SplitResult(
+        train=near.kept,
+        eval=evaluation,
+        removal_diff=pa.concat_tables([*diffs, near.removed]),
+        repeated=near.repeated,
+        weights=near.weights,
+        conflicts=near.conflicts,
+        stats=stats,
+    )
 
 
 class _EvalSide:

@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from ftplatform import plots
+from ftplatform.dedup.identity import exact_unique, present
 from ftplatform.dedup.slices import FLOOR, MUST_KEEP_FLOOR, SliceSpec, floors, slice_membership
 from ftplatform.dedup.texts import excerpts
 from ftplatform.statistics.hypergeometric import excess_removal_p
@@ -38,6 +39,7 @@ def slice_survival(
     must_keep_floor: int = MUST_KEEP_FLOOR,
     q: float = 0.05,
     discover: bool = True,
+    found: pl.DataFrame | None = None,
 ) -> Verdict:
     """Fail when a slice falls below its floor or loses significantly more than the rows outside it.
 
@@ -51,6 +53,7 @@ def slice_survival(
         slices: declared slices; the tags of the rows are added as discovered ones if `discover`.
         moved: rows reserved for evaluation; they left `before` but were not removed.
         floor, must_keep_floor: a slice of m rows must keep min(m, floor).
+        found: slices discovered otherwise, by row id (`discovery.discover_slices`).
         q: false discovery rate of the excess test over all slices (Benjamini-Hochberg 1995).
 
     Returns:
@@ -70,6 +73,7 @@ def slice_survival(
         must_keep_floor,
         q,
         discover,
+        found,
         check_version=CHECK_VERSION,
         remedy=_REMEDY,
         step="near-deduplication",
@@ -87,6 +91,7 @@ def row_filter_guard(
     must_keep_floor: int = MUST_KEEP_FLOOR,
     q: float = 0.05,
     discover: bool = True,
+    found: pl.DataFrame | None = None,
 ) -> Verdict:
     """`slice_survival` for any other row-dropping step (license filter, PII scrub, quality filter, takedown), named by `step`."""
     return _survival(
@@ -98,6 +103,7 @@ def row_filter_guard(
         must_keep_floor,
         q,
         discover,
+        found,
         check_version="row_filter_guard/1",
         remedy=_FILTER_REMEDY,
         step=step,
@@ -114,15 +120,16 @@ def survival_table(
     must_keep_floor: int = MUST_KEEP_FLOOR,
     q: float = 0.05,
     discover: bool = True,
+    found: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """One row per slice that has rows.
 
     Columns: slice, size, survivors, floor, removed_share, low, high (Wilson, 95 %), p, p_adjusted, below_floor, excess. All counts
     are of exact-unique rows. `p` is null when nothing lies outside the slice.
     """
-    unique = _exact_unique(before, moved)
-    membership = slice_membership(unique, slices, discover=discover)
-    survived = _present(pl.Series(unique["row_id"]), after)
+    unique = exact_unique(before, moved)
+    membership = slice_membership(unique, slices, discover=discover, found=found)
+    survived = present(pl.Series(unique["row_id"]), after)
     total, total_removed = len(survived), int((~survived).sum())
     per_slice = (
         membership.with_columns(survived=survived.gather(membership["row"]))
@@ -172,18 +179,6 @@ def survival_table(
     )
 
 
-def _exact_unique(rows: pa.Table, moved: pa.Table | None) -> pa.Table:
-    frame = pl.DataFrame({"row_id": rows["row_id"]}).with_row_index("at").unique("row_id", keep="first", maintain_order=True)
-    if moved is not None:
-        frame = frame.filter(~_present(frame["row_id"], moved))
-    return rows.take(frame["at"].to_arrow())
-
-
-def _present(ids: pl.Series, rows: pa.Table) -> pl.Series:
-    """Which ids are row ids of `rows`."""
-    return ids.is_in(pl.Series(rows["row_id"]).unique().implode())
-
-
 def _survival(
     before: pa.Table,
     after: pa.Table,
@@ -193,14 +188,15 @@ def _survival(
     must_keep_floor: int,
     q: float,
     discover: bool,
+    found: pl.DataFrame | None,
     *,
     check_version: str,
     remedy: str,
     step: str,
 ) -> Verdict:
-    unique = _exact_unique(before, moved)
+    unique = exact_unique(before, moved)
     n = unique.num_rows
-    survived = _present(pl.Series(unique["row_id"]), after)
+    survived = present(pl.Series(unique["row_id"]), after)
     removed = n - int(survived.sum())
     config: Mapping[str, Any] = {
         "floor": floor,
@@ -209,6 +205,7 @@ def _survival(
         "discover": discover,
         "step": step,
         "slices": [declared.record() for declared in slices],
+        **({} if found is None else {"found": sorted(found["slice"].unique().to_list())}),
     }
     common: dict[str, Any] = {
         "statistic": "slices below their survival floor or with excess removal (exact-unique rows)",
@@ -227,13 +224,15 @@ def _survival(
             summary=f"There were no rows before {step}.",
             **{**common, "remedy": "Materialize the rows first."},
         )
-    table = survival_table(before, after, slices, moved=moved, floor=floor, must_keep_floor=must_keep_floor, q=q, discover=discover)
+    table = survival_table(
+        before, after, slices, moved=moved, floor=floor, must_keep_floor=must_keep_floor, q=q, discover=discover, found=found
+    )
     failing = table.filter(pl.col("below_floor") | pl.col("excess")).sort(
         "below_floor", "p", descending=[True, False], nulls_last=True
     )
     populated = set(table["slice"].to_list())
     empty = [s for s in slices if s.name not in populated]
-    unknown = int((~_present(pl.Series(after["row_id"]), before)).sum())
+    unknown = int((~present(pl.Series(after["row_id"]), before)).sum())
     details = {
         "slices": table.to_dicts(),
         "rows_before": before.num_rows,
@@ -252,7 +251,7 @@ def _survival(
         return Verdict(
             decision=Decision.FAIL,
             summary=f"{share}; {len(failing)} of {len(table)} slices did not survive {step}: {names}.",
-            evidence=_evidence(failing, unique, survived, slices, discover),
+            evidence=_evidence(failing, unique, survived, slices, discover, found),
             **common,
         )
     if any(s.must_keep for s in empty):
@@ -279,9 +278,14 @@ def _survival(
 
 
 def _evidence(
-    failing: pl.DataFrame, unique: pa.Table, survived: pl.Series, slices: Sequence[SliceSpec], discover: bool
+    failing: pl.DataFrame,
+    unique: pa.Table,
+    survived: pl.Series,
+    slices: Sequence[SliceSpec],
+    discover: bool,
+    found: pl.DataFrame | None,
 ) -> list[dict[str, Any]]:
-    membership = slice_membership(unique, slices, discover=discover)
+    membership = slice_membership(unique, slices, discover=discover, found=found)
     lost = membership.filter(pl.col("slice").is_in(failing["slice"].to_list()) & ~survived.gather(membership["row"]))
     example = dict(lost.group_by("slice").agg(pl.col("row").min()).iter_rows())
     rows = []

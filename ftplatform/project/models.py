@@ -227,8 +227,10 @@ class Reserve(Model):
 class Dedup(Model):
     """Near-duplicate settings."""
 
+    method: Literal["weights", "remove"] = "weights"
+    """What happens to near-duplicate training rows: all stay and share the weight of a few, or all but a few go."""
     threshold: Share = 0.8
-    """Jaccard similarity of word 3-gram sets from which two rows are near duplicates; 1.0 removes exact copies only."""
+    """Jaccard similarity of word 3-gram sets from which two rows are near duplicates; 1.0 concerns exact copies only."""
     against_eval: Share = 0.7
     """The same, between training rows and reserved eval rows."""
     num_perm: int = Field(default=128, ge=16, le=512)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pyarrow as pa
 
 from ftplatform import __version__, progress
@@ -15,11 +16,15 @@ from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name
 from ftplatform.defs.plan import Plan
 from ftplatform.errors import NotMaterialized
 from ftplatform.project.models import Adapter
+from ftplatform.rows.schema import ROW_SCHEMA
 from ftplatform.store import Snapshot, SnapshotDraft, Store
 
 if TYPE_CHECKING:
     from ftplatform.closure.manifest import Closure
     from ftplatform.training.manifest import TrainingManifest
+
+#: Rows as an adapter is trained on them.
+WEIGHTED_ROW_SCHEMA = ROW_SCHEMA.append(pa.field("weight", pa.float64(), nullable=False))
 
 _OPTIMIZATION = {"steps", "batch_size", "learning_rate", "warmup_steps", "schedule", "weight_decay", "max_grad_norm"}
 
@@ -60,6 +65,13 @@ class AdapterJob:
             return rows
         safety = self.snapshots[asset_name(Family.RAW, mix.source)].read_table("rows.parquet")
         return with_safety_mix(rows, safety, mix.share, seed)
+
+    def weighted(self, rows: pa.Table) -> pa.Table:
+        """`rows` with what each counts as column `weight`; refusals of the safety mix count in full."""
+        weights = pl.DataFrame(pl.from_arrow(self.split.read_table("weights.parquet", columns=["row_id", "weight"])))
+        ids = pl.DataFrame({"row_id": rows["row_id"]})
+        found = ids.join(weights, on="row_id", how="left", maintain_order="left")["weight"].fill_null(1.0)
+        return rows.append_column(WEIGHTED_ROW_SCHEMA.field("weight"), found.to_arrow())
 
     def manifest(self, rows: str, seeds: Mapping[str, int]) -> "TrainingManifest":
         """The recipe on a table of the draft."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from ftplatform.defs.assets.adapter_job import AdapterJob, role
+from ftplatform.defs.assets.adapter_job import WEIGHTED_ROW_SCHEMA, AdapterJob, role
 from ftplatform.defs.assets.adapter_shards import SHARDS_FOLDER, train_in_shards
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
@@ -23,7 +23,6 @@ from ftplatform.defs.plan import Plan
 from ftplatform.defs.resources import StoreResource
 from ftplatform.defs.run_tags import REBUILD_TAG
 from ftplatform.project.models import Adapter
-from ftplatform.rows.schema import ROW_SCHEMA
 from ftplatform.store import Snapshot, SnapshotDraft
 
 CODE_VERSION = "1"
@@ -92,8 +91,8 @@ def _train(job: AdapterJob) -> Mapping[str, Any]:
     from ftplatform.training.launch import launch
 
     draft, settings = job.draft, job.adapter.training
-    rows = job.with_safety_mix(job.split.read_table("train.parquet"), settings.seed)
-    draft.add_table("rows.parquet", rows, ROW_SCHEMA)
+    rows = job.weighted(job.with_safety_mix(job.split.read_table("train.parquet"), settings.seed))
+    draft.add_table("rows.parquet", rows, WEIGHTED_ROW_SCHEMA)
     manifest = job.manifest("rows.parquet", job.seeds)
     with tempfile.TemporaryDirectory(prefix="ftplatform-train-") as folder:
         result = launch(

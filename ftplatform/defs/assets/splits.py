@@ -55,13 +55,20 @@ def _split(plan: Plan, name: str, dataset: Dataset) -> dg.AssetsDefinition:
                 corpus.read_table("rows.parquet"),
                 slice_specs(dataset),
                 ReserveRule(**dataset.reserve.model_dump()),
-                NearDedup(threshold=settings.threshold, num_perm=settings.num_perm, floor=settings.keep_per_slice),
+                NearDedup(
+                    threshold=settings.threshold,
+                    num_perm=settings.num_perm,
+                    floor=settings.keep_per_slice,
+                    method=settings.method,
+                ),
                 against_eval=settings.against_eval,
                 leaks=leaks,
             )
             draft.add_table("train.parquet", result.train, ROW_SCHEMA)
             draft.add_table("eval.parquet", result.eval, ROW_SCHEMA)
+            draft.add_table("weights.parquet", result.weights)
             draft.add_table("removed.parquet", result.removal_diff)
+            draft.add_table("repeated.parquet", result.repeated)
             draft.add_table("conflicts.parquet", result.conflicts)
             return {"stats": dict(result.stats)}
 

@@ -201,6 +201,38 @@ def test_no_slice_loses_more_than_the_rest() -> None:
     assert lost.stats["near_duplicates"] <= balanced.stats["near_duplicates"]
 
 
+def test_with_weights_nothing_goes_and_what_repeats_counts_less() -> None:
+    rng = random.Random(5)
+    base = sentence(rng, 40)
+    copies = [row(edited(rng, base, 1), "the shared answer", slices=["form"]) for _ in range(15)]
+    rows = table([row(base, "the shared answer", slices=["form"]), *copies, *(row(sentence(rng), f"answer {i}") for i in range(50))])
+    result = near_duplicates(rows, settings=NearDedup(threshold=0.6, floor=2, method="weights"))
+    assert result.kept.equals(rows)
+    assert result.removed.num_rows == 0
+    assert {r["kept_row_id"] for r in result.repeated.to_pylist()} == {rows["row_id"][0].as_py()}, "the medoid"
+    assert result.weights["row_id"].to_pylist() == rows["row_id"].to_pylist()
+    weights = result.weights["weight"].to_numpy()
+    # Sixteen of a kind weigh as much as their square root; rows that stand alone weigh 1.
+    assert weights == pytest.approx([0.25] * 16 + [1.0] * 50)
+    assert result.stats["mean_weight"] == pytest.approx(weights.mean())
+    # A slice that lies in one cluster weighs at least its floor.
+    protected = near_duplicates(rows, settings=NearDedup(threshold=0.6, floor=8, method="weights"))
+    assert protected.weights["weight"].to_numpy()[:16].sum() == pytest.approx(8)
+    assert protected.stats["slices_raised_to_their_floor"] == ["form"]
+    # ADV: removal keeps the floor's eight and throws away the wordings of the other eight.
+    assert near_duplicates(rows, settings=NearDedup(threshold=0.6, floor=8)).kept.num_rows < rows.num_rows
+
+
+def test_where_near_duplicates_are_removed_every_row_counts_in_full() -> None:
+    rng = random.Random(6)
+    base = sentence(rng, 40)
+    rows = table([row(base, "a"), row(edited(rng, base, 1), "a"), row(sentence(rng), "b")])
+    result = near_duplicates(rows, settings=NearDedup(threshold=0.6))
+    assert result.kept.num_rows == 2
+    assert result.repeated.num_rows == 0
+    assert result.weights.to_pylist() == [{"row_id": i, "cluster": i, "weight": 1.0} for i in result.kept["row_id"].to_pylist()]
+
+
 def test_provenance_is_the_union_of_what_a_row_stands_for() -> None:
     rng = random.Random(6)
     base = sentence(rng, 40)
