@@ -6,7 +6,15 @@ import sys
 import typer
 
 from ftplatform import __version__
-from ftplatform.cli import demo_command, license_commands, project_commands, run_commands, status_command, waiver_commands
+from ftplatform.cli import (
+    dedup_commands,
+    demo_command,
+    license_commands,
+    project_commands,
+    run_commands,
+    status_command,
+    waiver_commands,
+)
 from ftplatform.cli.console import ERRORS
 from ftplatform.errors import FtplatformError
 from ftplatform.project.problems import ProjectFileError
@@ -26,6 +34,7 @@ run_commands.register(app)
 status_command.register(app)
 license_commands.register(app)
 waiver_commands.register(app)
+dedup_commands.register(app)
 demo_command.register(app)
 
 

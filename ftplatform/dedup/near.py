@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ftplatform.dedup import diff
-from ftplatform.dedup.clusters import cluster_weights
+from ftplatform.dedup.clusters import SimilarPairs, cluster_weights
 from ftplatform.dedup.conflicts import Targets, compatible, targets
 from ftplatform.dedup.lsh import Pairs, banding, similar_pairs
 from ftplatform.dedup.protection import balance, keep_floors
@@ -170,6 +170,31 @@ def _protect(
     return restored
 
 
+def mergeable_pairs(rows: pa.Table, settings: NearDedup) -> SimilarPairs:
+    """Pairs of rows that near-deduplication could merge: similar at `settings.threshold`, final answers compatible.
+
+    Pairs are of the first rows of their `row_id` and of their words; copies of these have the same neighbors.
+
+    Args:
+        rows: table of `ROW_SCHEMA`.
+    """
+    first = pl.DataFrame({"row_id": rows["row_id"]}).with_row_index("at").unique("row_id", keep="first", maintain_order=True)["at"]
+    unique = rows.take(first.to_arrow())
+    sets, of = shingle_sets(conversation_texts(unique)), targets(*inputs_and_answers(unique))
+    speakers, node_of, _ = _nodes(unique, sets, of)
+    signatures = minhash(sets.take(speakers), settings.num_perm, settings.seed)
+    pairs = similar_pairs(sets.take(speakers), signatures, settings.threshold)
+    # Rows of the same words are a chain: one more pair for each.
+    others = np.flatnonzero(speakers[node_of] != np.arange(unique.num_rows))
+    left = np.concatenate([speakers[pairs.left], np.minimum(others, speakers[node_of[others]])])
+    right = np.concatenate([speakers[pairs.right], np.maximum(others, speakers[node_of[others]])])
+    similarity = np.concatenate([pairs.similarity, np.ones(len(others))])
+    good = compatible(of, left, right, settings.threshold)
+    at = first.to_numpy().astype(np.int64)
+    left, right = at[np.minimum(left, right)[good]], at[np.maximum(left, right)[good]]
+    return SimilarPairs(left, right, similarity[good])
+
+
 def _recall(settings: NearDedup) -> float:
     bands, rows = banding(settings.threshold, settings.num_perm)
     return 1 - (1 - settings.threshold**rows) ** bands
@@ -191,17 +216,7 @@ def _cover(rows: pa.Table, settings: NearDedup) -> _Cover:
     """Which of the exact-unique `rows` stands for which, before any thought of slices."""
     texts = conversation_texts(rows)
     sets, of = shingle_sets(texts), targets(*inputs_and_answers(rows))
-    # Rows that are the same words in inputs and answer are one node: a template repeated a thousand times costs one comparison.
-    # Rows without any word (emoji, punctuation) are nobody's duplicate. The smallest row id speaks for the node.
-    wordless = np.where(sets.sizes == 0, np.arange(1, len(sets) + 1), 0).astype(np.uint64)
-    by_id = pl.Series(rows["row_id"]).arg_sort().to_numpy().astype(np.int64)
-    _, first, node_of = np.unique(
-        np.stack([wordless, of.inputs, of.answers], axis=1)[by_id], axis=0, return_index=True, return_inverse=True
-    )
-    speakers = by_id[first]
-    nodes = np.empty(len(by_id), np.int64)
-    nodes[by_id] = node_of.ravel()
-    rank = np.argsort(np.argsort(first, kind="stable"), kind="stable")
+    speakers, nodes, rank = _nodes(rows, sets, of)
     weights = np.bincount(nodes, minlength=len(speakers)).astype(float)
     keeper, similarity, apart = _cover_nodes(sets.take(speakers), of.take(speakers), weights, rank, settings)
     return _Cover(
@@ -212,6 +227,23 @@ def _cover(rows: pa.Table, settings: NearDedup) -> _Cover:
         conflict_right=speakers[apart.right],
         conflict_similarity=apart.similarity,
     )
+
+
+def _nodes(rows: pa.Table, sets: ShingleSets, of: Targets) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Row that speaks for each node, node of each row, rank of each node by the id of its speaker.
+
+    Rows that are the same words in inputs and answer are one node: a template repeated a thousand times costs one comparison. Rows
+    without any word (emoji, punctuation) are nobody's duplicate. The smallest row id speaks for the node.
+    """
+    wordless = np.where(sets.sizes == 0, np.arange(1, len(sets) + 1), 0).astype(np.uint64)
+    by_id = pl.Series(rows["row_id"]).arg_sort().to_numpy().astype(np.int64)
+    _, first, node_of = np.unique(
+        np.stack([wordless, of.inputs, of.answers], axis=1)[by_id], axis=0, return_index=True, return_inverse=True
+    )
+    speakers = by_id[first]
+    nodes = np.empty(len(by_id), np.int64)
+    nodes[by_id] = node_of.ravel()
+    return speakers, nodes, np.argsort(np.argsort(first, kind="stable"), kind="stable")
 
 
 def _cover_nodes(

@@ -256,6 +256,8 @@ class Dataset(Model):
     """Near-duplicate settings."""
     production_inputs: Name | None = None
     """Source holding what users really type; the user turns of the mix are compared with it."""
+    hardness_model: Name | None = None
+    """Base model whose loss says which rows are hard; without one odd wording stands in."""
     owner: Owner | None = None
     """E-mail address or `team:name`."""
     description: str | None = None

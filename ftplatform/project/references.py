@@ -102,6 +102,7 @@ def _mentions(project: Project) -> Iterator[tuple[KeyPath, str, str]]:
         for section in ("sources", "synthetic", "feedback"):
             yield from _each(("datasets", name, section), section, getattr(dataset, section))
         yield from _each(("datasets", name, "production_inputs"), "sources", dataset.production_inputs)
+        yield from _each(("datasets", name, "hardness_model"), "base_models", dataset.hardness_model)
     for name, eval_set in project.eval_sets.items():
         yield from _each(("eval_sets", name, "rubric"), "rubrics", eval_set.rubric)
     for name, adapter in project.adapters.items():

@@ -4,6 +4,7 @@
     manifests/ab/<hex>.json          what a snapshot consists of and came from
     heads/<asset>.json               which snapshot is current; moves by compare-and-swap
     evaluations/<asset>/<check>.json what a check last concluded, or that it began and never finished
+    waivers/, reviews/, access/      records of what people did, named by their hash and never changed
 
 Read `store.py` first. Places: a folder (`local.py`), S3 (`s3.py`), memory (`memory.py`).
 """

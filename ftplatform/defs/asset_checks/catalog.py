@@ -4,19 +4,30 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ftplatform.defs.asset_checks.adapter_checks import adapter_checks
+from ftplatform.defs.asset_checks.contamination_checks import contamination_checks
+from ftplatform.defs.asset_checks.dedup_checks import dedup_checks
 from ftplatform.defs.asset_checks.eval_checks import eval_checks
 from ftplatform.defs.asset_checks.ledger_checks import ledger_checks
 from ftplatform.defs.asset_checks.license_checks import license_checks
 from ftplatform.defs.asset_checks.realism_checks import realism_checks
 from ftplatform.defs.asset_checks.row_checks import row_checks
-from ftplatform.defs.asset_checks.split_checks import split_checks
 from ftplatform.defs.checks import Check
 from ftplatform.defs.plan import Plan
 
 
 def all_checks(plan: Plan) -> Iterator[Check]:
     """Every check. Missing evidence refuses on what a release is built from and warns elsewhere (SPEC 2.5.2)."""
-    for family in (license_checks, ledger_checks, row_checks, split_checks, realism_checks, adapter_checks, eval_checks):
+    families = (
+        license_checks,
+        ledger_checks,
+        row_checks,
+        dedup_checks,
+        contamination_checks,
+        realism_checks,
+        adapter_checks,
+        eval_checks,
+    )
+    for family in families:
         for check in family(plan):
             override = plan.project.gates.get(check.name)
             yield replace(

@@ -16,7 +16,10 @@ from ftplatform.project.models import Dataset
 from ftplatform.rows.schema import ROW_SCHEMA
 from ftplatform.store import Snapshot, SnapshotDraft
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
+
+#: Rows that left, and rows that stayed and count for less.
+_DIFFS = ("removed", "repeated")
 
 
 def split_assets(plan: Plan) -> Iterator[dg.AssetsDefinition]:
@@ -80,11 +83,15 @@ def _split(plan: Plan, name: str, dataset: Dataset) -> dg.AssetsDefinition:
 
 
 def _describe(snapshot: Snapshot) -> Metadata:
-    removed = snapshot.read_table("removed.parquet").slice(0, 50)
+    # The least similar first: what may be wrong, and what nobody sees in a count.
+    removed, repeated = (snapshot.read_table(f"{name}.parquet").sort_by("similarity").slice(0, 50) for name in _DIFFS)
+    dataset = snapshot.asset.split("/", 1)[1]
     return {
         **table_metadata(snapshot.read_table("train.parquet")),
         "stats": records_table([{"what": k, "rows": v} for k, v in snapshot.facts["stats"].items()]),
         "removal_diff": records_table([{**r, "slices": ", ".join(r["slices"])} for r in removed.to_pylist()]),
+        "counting_for_less": records_table([{**r, "slices": ", ".join(r["slices"])} for r in repeated.to_pylist()]),
+        "browse_removal_diff": f"ftplatform dedup diff {dataset} --html {dataset}.html",
         "removed_rows": snapshot.file("removed.parquet").rows or 0,
         "eval_rows": snapshot.file("eval.parquet").rows or 0,
     }

@@ -11,7 +11,7 @@ import pytest
 
 from ftplatform.dedup.conflicts import compatible, targets
 from ftplatform.dedup.lsh import banding, nearest_above, similar_pairs
-from ftplatform.dedup.near import NearDedup, near_duplicates
+from ftplatform.dedup.near import NearDedup, mergeable_pairs, near_duplicates
 from ftplatform.dedup.shingles import jaccard, minhash, shingle_sets
 from ftplatform.dedup.slices import SliceSpec
 from ftplatform.dedup.survival import slice_survival
@@ -205,7 +205,9 @@ def test_with_weights_nothing_goes_and_what_repeats_counts_less() -> None:
     rng = random.Random(5)
     base = sentence(rng, 40)
     copies = [row(edited(rng, base, 1), "the shared answer", slices=["form"]) for _ in range(15)]
-    rows = table([row(base, "the shared answer", slices=["form"]), *copies, *(row(sentence(rng), f"answer {i}") for i in range(50))])
+    rows = table(
+        [row(base, "the shared answer", slices=["form"]), *copies, *(row(sentence(rng), f"answer {i}") for i in range(50))]
+    )
     result = near_duplicates(rows, settings=NearDedup(threshold=0.6, floor=2, method="weights"))
     assert result.kept.equals(rows)
     assert result.removed.num_rows == 0
@@ -286,3 +288,23 @@ def test_empty_and_single() -> None:
 def test_a_threshold_outside_its_range_is_refused() -> None:
     with pytest.raises(InputDataError, match="threshold"):
         NearDedup(threshold=0.0)
+
+
+def test_mergeable_pairs_are_those_deduplication_merges() -> None:
+    rng = random.Random(8)
+    base = sentence(rng)
+    rows = table(
+        [
+            row(base, "the answer"),
+            row(base.upper(), "the answer"),  # other bytes, same words
+            row(edited(rng, base, 1), "the answer"),
+            row(edited(rng, base, 1), "no, another one"),  # conflicting answer: never merged
+            row(sentence(rng), "the answer"),
+            row(base, "the answer"),  # an exact copy has no pairs of its own
+        ]
+    )
+    settings = NearDedup(threshold=0.6)
+    pairs = mergeable_pairs(rows, settings)
+    assert sorted(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)) in ([(0, 1), (0, 2)], [(0, 1), (1, 2)])
+    kept = near_duplicates(rows, settings=settings).kept.num_rows
+    assert kept == rows.num_rows - 1 - 2
