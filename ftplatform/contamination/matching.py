@@ -24,8 +24,9 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from ftplatform.contamination.doors import door
 from ftplatform.rows.normalize import NORMALIZER_VERSION, normalize
-from ftplatform.rows.schema import Role, Surface
+from ftplatform.rows.schema import Role
 from ftplatform.rows.turns import turns
 
 #: Unit and record separators (ASCII 31, 30): the normalizer never leaves them in a text, so joined keys cannot be ambiguous.
@@ -136,7 +137,14 @@ class Comparison:
         )
         ids, train_ids = {name: table.column("row_id") for name, table in self.evals.items()}, self.train.column("row_id")
         records = [
-            (name, ids[name][row].as_py(), part, train_ids[train_row].as_py(), rows, self._door(name, row, train_row))
+            (
+                name,
+                ids[name][row].as_py(),
+                part,
+                train_ids[train_row].as_py(),
+                rows,
+                door(self.evals[name], row, self.train, train_row),
+            )
             for name, row, part, train_row, rows in per_item.iter_rows()
         ]
         return pl.DataFrame(records, schema=_ITEM_SCHEMA, orient="row")
@@ -153,22 +161,6 @@ class Comparison:
             for row, name, eval_row, kind in hits.select("row", "eval_set", "eval_row", "kind").iter_rows()
         ]
         return pl.DataFrame(records, schema={"row_id": pl.String, "eval_row_id": pl.String, "part": pl.String}, orient="row")
-
-    def _door(self, eval_set: str, eval_row: int, train_row: int) -> str:
-        """How the item came into the training data, as far as lineage tells."""
-        item = self.evals[eval_set].slice(eval_row, 1).to_pylist()[0]
-        row = self.train.slice(train_row, 1).select(["row_id", "source", "parents", "surface", "first_seen_at"]).to_pylist()[0]
-        if row["surface"] == Surface.SYNTHETIC or any(parent.startswith("teacher:") for parent in row["parents"]):
-            return "synthetic seed"
-        if row["source"].startswith("feedback/") or any(parent.startswith(("event:", "feedback:")) for parent in row["parents"]):
-            return "feedback"
-        if item["row_id"] in row["parents"]:
-            return "derived row"
-        if row["surface"] in (Surface.EVAL, Surface.CURATION) or row["row_id"] == item["row_id"]:
-            return "copied row"
-        if row["first_seen_at"] is not None and item["first_seen_at"] is not None and row["first_seen_at"] > item["first_seen_at"]:
-            return "re-ingestion"
-        return "unknown"
 
 
 _ITEM_SCHEMA = {

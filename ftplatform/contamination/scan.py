@@ -1,0 +1,237 @@
+"""Which n-grams of eval items stand in which texts, item named: one pass over any number of texts, an index of the items in memory.
+
+Rolling polynomial hashes of tokens (Karp and Rabin 1987), a blocked Bloom filter (Putze, Sanders and Singler 2007) before an exact
+look-up of the 64-bit hash. With 10**8 n-grams against 10**6 indexed ones a false hit has probability below 1e-5. An item of fewer
+tokens than an n-gram has is found where it is the whole of a text.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ftplatform.contamination import scan_compiled
+from ftplatform.contamination.scan_compiled import WHOLE_STEP
+from ftplatform.contamination.scan_tokens import TOKEN_STEP, TextBlock, TokenHashes, hash_tokens, powers, text_blocks
+from ftplatform.errors import InputDataError
+
+#: Environment variable: `numba` or `numpy` forces one implementation; the hits are the same.
+KERNELS_VARIABLE = "FTPLATFORM_KERNELS"
+#: Bytes after which compiled code has earned the time to load it (.7 s, against some 7 ns a byte saved).
+_EARNED = 100 << 20
+_TOKEN_INVERSE = np.uint64(pow(int(TOKEN_STEP), -1, 1 << 64))
+_NO_HITS = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class NgramIndex:
+    """The n-grams of a list of items.
+
+    Attributes:
+        width: tokens per n-gram.
+        tokens: the items' tokens.
+        keys: uint64, sorted, distinct: hashes of the n-grams, and of the whole item where it is shorter. A gram is a position in it.
+        bounds, items, positions: the occurrences of gram g are `items[bounds[g]:bounds[g + 1]]` at token `positions[...]` of each.
+    """
+
+    width: int
+    tokens: TokenHashes
+    keys: NDArray[np.uint64]
+    bounds: NDArray[np.int64]
+    items: NDArray[np.int64]
+    positions: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, items: pa.Array | pa.ChunkedArray, width: int = 13) -> NgramIndex:
+        """Index the items, strings as they were written.
+
+        Raises:
+            ValueError: on a width below 1.
+        """
+        if width < 1:
+            raise ValueError(f"an n-gram has at least one token, not {width}")
+        tokens = all_tokens(items)
+        keys, texts, positions, _ = _grams(tokens, width)
+        unique, gram = np.unique(keys, return_inverse=True)
+        order = np.argsort(gram, kind="stable")
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(gram, minlength=len(unique)))]).astype(np.int64)
+        return cls(width, tokens, unique, bounds, texts[order], positions[order])
+
+    def without(self, grams: NDArray[np.int64]) -> NgramIndex:
+        """The index without these grams."""
+        keep = np.ones(len(self.keys), bool)
+        keep[grams] = False
+        counts = np.diff(self.bounds)
+        occurrences = np.repeat(keep, counts)
+        bounds = np.concatenate([[0], np.cumsum(counts[keep])]).astype(np.int64)
+        return NgramIndex(self.width, self.tokens, self.keys[keep], bounds, self.items[occurrences], self.positions[occurrences])
+
+    @cached_property
+    def bloom(self) -> NDArray[np.uint64]:
+        """Blocked Bloom filter, 16 bits a key or more: a word by the upper bits of the hash, three bits in it by the lower."""
+        words = np.zeros(_power_of_two(max(2, len(self.keys) // 4)), np.uint64)
+        np.bitwise_or.at(words, (self.keys >> self.bloom_shift).astype(np.int64), _bloom_bits(self.keys))
+        return words
+
+    @cached_property
+    def bloom_shift(self) -> np.uint64:
+        """Right shift that makes a hash a position in `bloom`."""
+        return np.uint64(65 - _power_of_two(max(2, len(self.keys) // 4)).bit_length())
+
+    @cached_property
+    def slots(self) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+        """Open-addressing table (keys, grams; gram -1 is empty) for the compiled loop, at most half full."""
+        size = _power_of_two(2 * len(self.keys) + 2)
+        keys, grams = np.zeros(size, np.uint64), np.full(size, -1, np.int32)
+        waiting = np.arange(len(self.keys))
+        slots = ((self.keys >> np.uint64(20)) & np.uint64(size - 1)).astype(np.int64)
+        while len(waiting):
+            # Of those that want one free slot the first gets it; the others move on, as a look-up will.
+            free = np.flatnonzero(grams[slots] < 0)
+            _, first = np.unique(slots[free], return_index=True)
+            placed = free[first]
+            keys[slots[placed]], grams[slots[placed]] = self.keys[waiting[placed]], waiting[placed]
+            waiting, slots = np.delete(waiting, placed), (np.delete(slots, placed) + 1) % size
+        return keys, grams
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Where n-grams were found.
+
+    Attributes:
+        owners: int64: the owner of the text (its number, if no owners were given).
+        positions: int64: token of the owner's stream at which the n-gram begins.
+        grams: int64: position in the index's `keys`.
+    """
+
+    owners: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    grams: NDArray[np.int64]
+
+    def expand(self, index: NgramIndex) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """One entry for every item that has the n-gram: (hit, item, position in the item)."""
+        counts = np.diff(index.bounds)[self.grams]
+        hit = np.repeat(np.arange(len(self.grams)), counts)
+        at = np.repeat(index.bounds[self.grams], counts) + np.arange(len(hit)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return hit, index.items[at], index.positions[at]
+
+
+class Scanner:
+    """Scans blocks of texts with one index.
+
+    NumPy does the work until the texts are so many that compiled code pays for its loading; the hits do not depend on it.
+
+    Raises:
+        InputDataError: if FTPLATFORM_KERNELS names something else than numba or numpy, or numba without numba being there.
+    """
+
+    def __init__(self, index: NgramIndex) -> None:
+        self.index = index
+        self._seen = 0
+        self._wish = os.environ.get(KERNELS_VARIABLE, "").strip().lower()
+        if self._wish not in ("", "numba", "numpy"):
+            raise InputDataError(f"{KERNELS_VARIABLE} is {self._wish!r}.", remedy="Set it to numba or numpy, or not at all.")
+        self._compiled = self._wish != "numpy" and scan_compiled.available()
+        if self._wish == "numba" and not self._compiled:
+            raise InputDataError(f"{KERNELS_VARIABLE} asks for numba, which is not installed.", remedy="Install numba or unset it.")
+
+    def scan(self, texts: pa.Array | pa.ChunkedArray, owners: NDArray[np.int64] | None = None) -> Hits:
+        """Hits in these texts, in their order; `owners` as in `scan_tokens.text_blocks`."""
+        parts = [self._scan_block(block) for block in text_blocks(texts, owners)] if len(self.index.keys) else []
+        if not parts:
+            return Hits(_NO_HITS, _NO_HITS, _NO_HITS)
+        owner, position, gram = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return Hits(owner, position, gram)
+
+    def _scan_block(self, block: TextBlock) -> tuple[NDArray[np.int64], ...]:
+        self._seen += len(block.data)
+        compiled = self._compiled and (self._wish == "numba" or self._seen > _EARNED)
+        text, position, gram = (_scan_compiled if compiled else _scan_numpy)(block, self.index)
+        return block.owners[text], position.astype(np.int64), gram.astype(np.int64)
+
+
+def scan(blocks: Iterable[pa.Array | pa.ChunkedArray], index: NgramIndex) -> Iterator[Hits]:
+    """Hits of each block of texts; owners count on from block to block, so that a hit names the text among all of them."""
+    scanner = Scanner(index)
+    before = 0
+    for block in blocks:
+        yield scanner.scan(block, np.arange(before, before + len(block), dtype=np.int64))
+        before += len(block)
+
+
+def all_tokens(texts: pa.Array | pa.ChunkedArray) -> TokenHashes:
+    """Token hashes of all texts."""
+    parts = [hash_tokens(block) for block in text_blocks(texts)]
+    counts = [np.diff(part.bounds) for part in parts]
+    hashes = np.concatenate([part.hashes for part in parts]) if parts else np.zeros(0, np.uint64)
+    bounds = np.concatenate([[0], np.cumsum(np.concatenate(counts))]) if parts else np.zeros(1)
+    return TokenHashes(hashes, bounds.astype(np.int64), np.arange(len(texts), dtype=np.int64))
+
+
+def _scan_compiled(block: TextBlock, index: NgramIndex) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    text, position, gram = (np.empty(len(block.data), np.int32) for _ in range(3))
+    slot_keys, slot_grams = index.slots
+    found = scan_compiled.kernel()(
+        block.data,
+        block.offsets,
+        block.owners,
+        block.prepared,
+        index.bloom,
+        index.bloom_shift,
+        slot_keys,
+        slot_grams,
+        index.width,
+        text,
+        position,
+        gram,
+    )
+    return text[:found], position[:found], gram[:found]
+
+
+def _scan_numpy(block: TextBlock, index: NgramIndex) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    keys, text, position, order = _grams(hash_tokens(block), index.width)
+    bits = _bloom_bits(keys)
+    likely = np.flatnonzero(index.bloom[(keys >> index.bloom_shift).astype(np.int64)] & bits == bits)
+    gram = np.minimum(np.searchsorted(index.keys, keys[likely]), len(index.keys) - 1)
+    exact = index.keys[gram] == keys[likely]
+    found, gram = likely[exact], gram[exact]
+    by_end = np.argsort(order[found])
+    return text[found[by_end]], position[found[by_end]], gram[by_end]
+
+
+def _grams(tokens: TokenHashes, width: int) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Hash, text, position and rank of every n-gram and of every whole text of fewer tokens.
+
+    The rank is the order in which the compiled loop meets them: by last token, the whole text after the n-gram.
+    """
+    total = len(tokens.hashes)
+    # With S[k] the sum of token j times TOKEN_STEP**j over j < k, an n-gram's hash is (S[k + n] - S[k]) / TOKEN_STEP**k.
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(tokens.hashes * powers(TOKEN_STEP, total)[:total], dtype=np.uint64)])
+    shrink = powers(_TOKEN_INVERSE, total + 1)
+    text, owner_start = tokens.texts(), tokens.owner_starts()
+    last = np.flatnonzero(np.arange(total) - owner_start[text] >= width - 1)
+    first = last - (width - 1)
+    keys = (sums[last + 1] - sums[first]) * shrink[first]
+    counts = np.diff(tokens.bounds)
+    short = np.flatnonzero((counts > 0) & (counts < width))
+    begin, end = tokens.bounds[short], tokens.bounds[short + 1]
+    whole = (sums[end] - sums[begin]) * shrink[begin] + counts[short].astype(np.uint64) * WHOLE_STEP
+    texts, starts = np.concatenate([text[last], short]), np.concatenate([first, begin])
+    rank = np.concatenate([2 * last, 2 * end - 1])
+    return np.concatenate([keys, whole]), texts, starts - owner_start[texts], rank
+
+
+def _bloom_bits(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    one, mask = np.uint64(1), np.uint64(63)
+    return (one << (keys & mask)) | (one << ((keys >> np.uint64(6)) & mask)) | (one << ((keys >> np.uint64(12)) & mask))
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << (least - 1).bit_length()
