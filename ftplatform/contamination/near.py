@@ -48,10 +48,10 @@ def contamination_near(train: pa.Table, evals: Mapping[str, pa.Table], rule: Nea
         InputDataError: if the rule names a vault set that is not among `evals`.
     """
     rule = rule or NearRule()
-    unknown = sorted(rule.vault_sets - evals.keys())
+    unknown = sorted((rule.vault_sets | rule.held_out_sets) - evals.keys())
     if unknown:
         raise InputDataError(
-            f"Vault set(s) not among the eval sets: {', '.join(unknown)}.", remedy="Correct the names in vault_sets."
+            f"Not among the eval sets: {', '.join(unknown)}.", remedy="Correct the names in vault_sets and held_out_sets."
         )
     common: dict[str, Any] = {
         "statistic": "share of eval items found nearly or in part in the training data",
@@ -125,12 +125,12 @@ def contamination_near(train: pa.Table, evals: Mapping[str, pa.Table], rule: Nea
 
 
 def near_leaks(train: pa.Table, evaluation: pa.Table, rule: NearRule | None = None) -> pa.Table:
-    """What must leave training for `contamination_near` to hold against `evaluation`.
+    """What must leave training for `contamination_near` to hold against `evaluation`, rows held out of the same data.
 
     Returns:
         Table with `row_id` of each training row that matches, `eval_row_id` (the item it matches best) and `part` (the tier).
     """
-    rule = rule or NearRule()
+    rule = rule or NearRule(held_out_sets=frozenset({"eval"}))
     if not train.num_rows or not evaluation.num_rows:
         return pa.table({name: pa.array([], pa.string()) for name in ("row_id", "eval_row_id", "part")})
     probes = probes_of(train, {"eval": evaluation}, rule)

@@ -43,6 +43,8 @@ class NearRule:
         template_share: text that stands in at least this share of the training rows and of an eval set's items belongs to a template.
         closed_set_questions: an answer found after so many different questions belongs to a closed set and identifies none of them.
         max_share: upper bound of the contaminated share that passes.
+        held_out_sets: eval sets of rows held out of the very data that is trained on. One fact answers many of its questions, so
+            only the questions are the exam; in other sets an answer that turns up in training is a hit as well.
         vault_sets: eval sets for which that bound is the upper confidence bound; elsewhere it is compared with the share itself.
         confidence: of the upper bound, one-sided.
         max_uncheckable: share of eval items with nothing to compare above which the check abstains.
@@ -60,6 +62,7 @@ class NearRule:
     template_share: float = 0.1
     closed_set_questions: int = 5
     max_share: float = 0.005
+    held_out_sets: frozenset[str] = frozenset()
     vault_sets: frozenset[str] = frozenset()
     confidence: float = 0.95
     max_uncheckable: float = 0.05
@@ -75,7 +78,8 @@ class NearRule:
     def record(self) -> dict[str, Any]:
         """The parameters for a verdict's config."""
         fields = {name: getattr(self, name) for name in self.__slots__}
-        return {**fields, "vault_sets": sorted(self.vault_sets), "seed_tokens": SEED, "normalizer": NORMALIZER_VERSION}
+        named = {name: sorted(fields[name]) for name in ("held_out_sets", "vault_sets")}
+        return {**fields, **named, "seed_tokens": SEED, "normalizer": NORMALIZER_VERSION}
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def spoken(rows: pa.Table, role: Role) -> tuple[pa.ChunkedArray, NDArray[np.int6
 
 def probes_of(train: pa.Table, evals: Mapping[str, pa.Table], rule: NearRule) -> Probes:
     """Index the eval sets; word frequencies and templates come from a sample of the training rows at even distances."""
-    said = pl.concat([_said(table, name) for name, table in evals.items()])
+    said = pl.concat([_said(table, name, answers=name not in rule.held_out_sets) for name, table in evals.items()])
     tokens = all_tokens(said["text"].to_arrow())
     counts = np.diff(tokens.bounds)
     long_enough = np.where(said["part"].to_numpy() == ANSWER, counts >= rule.short_tokens, counts > 0)
@@ -147,13 +151,15 @@ def probes_of(train: pa.Table, evals: Mapping[str, pa.Table], rule: NearRule) ->
     return Probes(texts, items, index.without(grams), own, informative)
 
 
-def _said(rows: pa.Table, eval_set: str) -> pl.DataFrame:
-    """eval_set, row, part, text: all user turns joined, and the last answer."""
+def _said(rows: pa.Table, eval_set: str, *, answers: bool) -> pl.DataFrame:
+    """eval_set, row, part, text: all user turns joined, and the last of the `answers`."""
     table = turns(rows)
     frame = pl.DataFrame({"row": table["row"], "role": table["role"], "text": table["content"]})
     asked = frame.filter(pl.col("role") == str(Role.USER)).group_by("row", maintain_order=True).agg(pl.col("text").str.join("\n"))
-    answers = frame.filter(pl.col("role") == str(Role.ASSISTANT)).group_by("row", maintain_order=True).agg(pl.col("text").last())
-    parts = [asked.with_columns(part=pl.lit(QUESTION)), answers.with_columns(part=pl.lit(ANSWER))]
+    parts = [asked.with_columns(part=pl.lit(QUESTION))]
+    if answers:
+        said = frame.filter(pl.col("role") == str(Role.ASSISTANT))
+        parts.append(said.group_by("row", maintain_order=True).agg(pl.col("text").last()).with_columns(part=pl.lit(ANSWER)))
     return pl.concat(parts).select(pl.lit(eval_set).alias("eval_set"), "row", "part", "text")
 
 

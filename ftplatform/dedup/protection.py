@@ -86,15 +86,19 @@ def balance(
         for name in (name for name, reject in zip(counts, rejected, strict=True) if reject):
             rows = members[name]
             gone = rows[keeper[rows] != rows]
-            needed = _needed(counts[name], len(gone), q)
+            needed = rows_to_return(counts[name], len(gone), q)
             restored += _bring_back(keeper, similarity, sets, gone, similarity[gone].copy(), needed)
         if restored == before:
             return restored
     return restored
 
 
-def _needed(count: tuple[int, int, int, int], available: int, q: float) -> int:
-    """The fewest rows to bring back so that p > q; all that are available if that is not enough."""
+def rows_to_return(count: tuple[int, int, int, int], available: int, q: float) -> int:
+    """The fewest removed rows of a slice to bring back so that p > q; all that are available if that is not enough.
+
+    Args:
+        count: rows and removed rows of the slice, rows and removed rows outside it (as for `excess_removal_p`).
+    """
     size, removed, rest_size, rest_removed = count
     low, high = 0, available
     while low < high:

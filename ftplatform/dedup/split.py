@@ -18,11 +18,16 @@ from numpy.typing import NDArray
 from ftplatform.dedup import diff
 from ftplatform.dedup.lsh import nearest_above
 from ftplatform.dedup.near import NearDedup, near_duplicates
+from ftplatform.dedup.protection import rows_to_return
 from ftplatform.dedup.reserve import ReserveRule, families, reserved_rows
 from ftplatform.dedup.shingles import jaccard, minhash, shingle_sets
 from ftplatform.dedup.slices import SliceSpec, floors, slice_membership
 from ftplatform.dedup.texts import conversation_texts
 from ftplatform.rows.exact import drop_exact_duplicates
+from ftplatform.statistics.hypergeometric import excess_removal_p
+from ftplatform.statistics.multiple import benjamini_hochberg
+
+_MAX_LOOKS = 5
 
 #: (train, eval) -> table with `row_id` of training rows that must go and `eval_row_id` of an eval row each one gives away.
 Leaks = Callable[[pa.Table, pa.Table], pa.Table]
@@ -56,12 +61,13 @@ def split(
     *,
     against_eval: float = 0.7,
     leaks: Leaks,
+    near_leaks: Leaks | None = None,
 ) -> SplitResult:
     """Split a corpus into training and eval rows and remove what is near-duplicate.
 
     Training rows that give away a reserved row (`leaks`, or Jaccard similarity of word 3-gram sets >= `against_eval`) are removed.
-    Where that would push a slice below its floor, the reserve yields instead: the eval rows concerned go back to training with
-    their family.
+    Where that would push a slice below its floor, or take significantly more of it than of the rest (`NearDedup.balance_q`), the
+    reserve yields instead: the eval rows concerned go back to training with their family.
 
     Args:
         corpus: table of `ROW_SCHEMA`.
@@ -70,17 +76,19 @@ def split(
         against_eval: similarity from which a training row counts as a copy of an eval row.
         leaks: which training rows give away an eval row word for word: the comparison the contamination check will make, so that
             the split cannot pass one rule and fail the other.
+        near_leaks: the same for rows that give one away nearly or in part.
     """
     reserve, dedup = reserve or ReserveRule(), dedup or NearDedup()
     rows, copies = drop_exact_duplicates(corpus)
     family = families(rows, per_source=reserve.per_source)
     reserved = reserved_rows(rows, family, slices, reserve)
     wanted = int(reserved.sum())
-    eval_side = _EvalSide(rows, against_eval, dedup, leaks)
+    eval_side = _EvalSide(rows, against_eval, dedup, leaks, near_leaks)
     membership = slice_membership(rows, slices)
     while True:
         partner, similarity, exact = eval_side.given_away(reserved)
-        withdrawn = _withdrawals(membership, floors(membership, slices, dedup.floor, dedup.must_keep_floor), reserved, partner)
+        limits = floors(membership, slices, dedup.floor, dedup.must_keep_floor)
+        withdrawn = _withdrawals(membership, limits, dedup.balance_q, reserved, partner)
         if not len(withdrawn):
             break
         reserved &= ~np.isin(family, family[withdrawn])
@@ -121,8 +129,8 @@ def split(
 class _EvalSide:
     """Compares training with reserved rows, for one reserve after another; sketches are computed once."""
 
-    def __init__(self, rows: pa.Table, threshold: float, dedup: NearDedup, leaks: Leaks) -> None:
-        self._rows, self._threshold, self._leaks = rows, threshold, leaks
+    def __init__(self, rows: pa.Table, threshold: float, dedup: NearDedup, leaks: Leaks, near_leaks: Leaks | None) -> None:
+        self._rows, self._threshold, self._leaks, self._near_leaks = rows, threshold, leaks, near_leaks
         self._sets = shingle_sets(conversation_texts(rows))
         self._signatures = minhash(self._sets, dedup.num_perm, dedup.seed)
         self._at = pl.DataFrame({"row_id": rows["row_id"]}).with_row_index("at")
@@ -143,11 +151,17 @@ class _EvalSide:
         )
         met = nearest >= 0
         partner[train[met]], similarity[train[met]] = evaluation[nearest[met]], close[met]
-        found = pl.from_arrow(self._leaks(self._rows.filter(pa.array(~reserved)), self._rows.filter(pa.array(reserved))))
-        assert isinstance(found, pl.DataFrame)
-        told, item = self._positions(found["row_id"]), self._positions(found["eval_row_id"])
-        partner[told], exact[told] = item, True
-        similarity[told] = jaccard(self._sets, told, self._sets, item)
+        evaluated = self._rows.filter(pa.array(reserved))
+        for leaks, word_for_word in ((self._leaks, True), (self._near_leaks, False)):
+            # What is common in training decides what counts as a template, so what is left is looked at again.
+            for _ in range(_MAX_LOOKS if leaks is not None else 0):
+                assert leaks is not None
+                found = leaks(self._rows.filter(pa.array(~reserved & (partner < 0))), evaluated)
+                if not found.num_rows:
+                    break
+                told, item = (self._positions(pl.Series(found[column])) for column in ("row_id", "eval_row_id"))
+                partner[told], exact[told] = item, word_for_word
+                similarity[told] = jaccard(self._sets, told, self._sets, item)
         return partner, similarity, exact
 
     def _positions(self, ids: pl.Series) -> NDArray[np.int64]:
@@ -156,9 +170,13 @@ class _EvalSide:
 
 
 def _withdrawals(
-    membership: pl.DataFrame, limits: Mapping[str, int], reserved: NDArray[np.bool_], partner: NDArray[np.int64]
+    membership: pl.DataFrame,
+    limits: Mapping[str, int],
+    q: float | None,
+    reserved: NDArray[np.bool_],
+    partner: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Eval rows that must go back so that no slice falls below its floor; of each such slice as few as may do."""
+    """Eval rows that must go back so that no slice loses too much (`survival.slice_survival`); of each such slice as few as may do."""
     slices = membership.with_columns(
         reserved=pl.Series(reserved).gather(membership["row"]), partner=pl.Series(partner).gather(membership["row"])
     ).filter(~pl.col("reserved"))
@@ -169,4 +187,16 @@ def _withdrawals(
         if missing > 0:
             lost = slices.filter((pl.col("slice") == name) & (pl.col("partner") >= 0)).sort("row")
             back += lost["partner"].head(missing).to_list()
+    total, gone = int((~reserved).sum()), int((~reserved & (partner >= 0)).sum())
+    hit = counted.filter((pl.col("left") < pl.col("size")) & (pl.col("size") < total)).sort("slice")
+    if q is None or not len(hit):
+        return np.array(sorted(set(back)), np.int64)
+    counts = {name: (size, size - left, total - size, gone - (size - left)) for name, size, left in hit.iter_rows()}
+    rejected, _ = benjamini_hochberg([excess_removal_p(*count) for count in counts.values()], q)
+    for name in (name for name, reject in zip(counts, rejected, strict=True) if reject):
+        lost = slices.filter((pl.col("slice") == name) & (pl.col("partner") >= 0))
+        # First the eval rows that cost the slice most.
+        costs = lost.group_by("partner").len().sort("len", "partner", descending=[True, False])
+        enough = int((costs["len"].cum_sum() < rows_to_return(counts[name], counts[name][1], q)).sum()) + 1
+        back += costs["partner"].head(enough).to_list()
     return np.array(sorted(set(back)), np.int64)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from ftplatform.contamination.matching import leaks
+from ftplatform.contamination.near import contamination_near, near_leaks
+from ftplatform.contamination.near_items import NearRule
 from ftplatform.dedup.near import NearDedup, near_duplicates
 from ftplatform.dedup.slices import SliceSpec
 from ftplatform.dedup.split import split
@@ -56,3 +58,21 @@ def test_banking77_intents_and_the_built_in_remedy(shared_data: Path) -> None:
     assert slice_survival(corpus, balanced.train, must_keep, moved=balanced.eval).decision is Decision.PASS
     assert balanced.stats["restored_for_slices"] < 0.1 * plain.stats["removed_near_duplicate_of_train"]
     assert row_filter_guard(corpus, balanced.train, moved=balanced.eval, step="the split").decision is Decision.PASS
+
+
+def test_the_reserve_yields_where_removing_its_look_alikes_would_thin_a_slice(shared_data: Path) -> None:
+    corpus = real_data.banking77(shared_data, "train")
+    held_out = NearRule(held_out_sets=frozenset({"reserve"}))
+    settings = NearDedup(method="weights")
+    # ADV: without looking for partial copies the split is contaminated by its own reserve.
+    blind = split(corpus, dedup=settings, leaks=leaks)
+    assert contamination_near(blind.train, {"reserve": blind.eval}, held_out).decision is Decision.FAIL
+    # ADV: removing all of them and asking nobody thins some intents.
+    greedy = split(corpus, dedup=NearDedup(method="weights", balance_q=None), leaks=leaks, near_leaks=near_leaks)
+    assert slice_survival(corpus, greedy.train, moved=greedy.eval).decision is Decision.FAIL
+    both = split(corpus, dedup=settings, leaks=leaks, near_leaks=near_leaks)
+    assert slice_survival(corpus, both.train, moved=both.eval).decision is Decision.PASS
+    verdict = contamination_near(both.train, {"reserve": both.eval}, held_out)
+    assert verdict.decision is Decision.PASS, verdict.summary
+    assert 0 < both.stats["eval_rows_returned_for_slices"] < 0.2 * greedy.stats["eval_rows"]
+    assert both.eval.num_rows > 0.8 * greedy.stats["eval_rows"]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from ftplatform.contamination import exact, groups
+from ftplatform.contamination import exact, groups, near
 from ftplatform.defs.asset_checks.license_checks import ROWS_FILE
 from ftplatform.defs.checks import Check, Judging
 from ftplatform.defs.keys import Family, asset_name, family_of
@@ -18,12 +18,13 @@ RESERVE = "reserve"
 def contamination_checks(plan: Plan) -> Iterator[Check]:
     """The comparisons of what is trained on with every eval set."""
     eval_sets = tuple(asset_name(Family.EVAL_SETS, name) for name in plan.project.eval_sets)
+    vaults = frozenset(asset_name(Family.EVAL_SETS, name) for name, spec in plan.project.eval_sets.items() if spec.vault)
     for asset in plan.lineage.assets:
         family = family_of(asset)
+        if family is Family.SPLITS or (family in {Family.SYNTHETIC, Family.FEEDBACK} and eval_sets):
+            yield from _comparisons(asset, eval_sets, vaults)
         if family is Family.SPLITS:
-            yield from _leakage(asset, eval_sets)
-        elif family in {Family.SYNTHETIC, Family.FEEDBACK} and eval_sets:
-            yield _contamination(asset, eval_sets)
+            yield _group_leakage(asset, eval_sets)
 
 
 def _evals(judging: Judging) -> dict[str, pa.Table]:
@@ -39,29 +40,36 @@ def _train(judging: Judging) -> pa.Table:
     return judging.snapshot.read_table(ROWS_FILE[family_of(judging.asset)])
 
 
-def _contamination(asset: str, eval_sets: tuple[str, ...]) -> Check:
-    def judge(judging: Judging) -> Verdict:
-        return exact.contamination_exact(_train(judging), _evals(judging))
+def _comparisons(asset: str, eval_sets: tuple[str, ...], vaults: frozenset[str]) -> Iterator[Check]:
+    def judge_near(judging: Judging) -> Verdict:
+        evals = _evals(judging)
+        rule = near.NearRule(vault_sets=vaults, held_out_sets=frozenset(evals) & {RESERVE})
+        return near.contamination_near(_train(judging), evals, rule)
 
-    return Check(
+    yield Check(
         name="contamination_exact",
         asset=asset,
-        judge=judge,
+        judge=lambda judging: exact.contamination_exact(_train(judging), _evals(judging)),
         version=exact.CHECK_VERSION,
         description="No eval item stands in the rows: user turn, answer, or both, normalized, system text left out.",
         looks_at=eval_sets,
     )
-
-
-def _leakage(asset: str, eval_sets: tuple[str, ...]) -> Iterator[Check]:
-    def judge(judging: Judging) -> Verdict:
-        return groups.group_leakage(_train(judging), _evals(judging))
-
-    yield _contamination(asset, eval_sets)
     yield Check(
+        name="contamination_near",
+        asset=asset,
+        judge=judge_near,
+        version=near.CHECK_VERSION,
+        description="No eval item stands in the rows in part, inside longer text, or with a few words changed.",
+        looks_at=eval_sets,
+        deciding={"vaults": sorted(vaults)},
+    )
+
+
+def _group_leakage(asset: str, eval_sets: tuple[str, ...]) -> Check:
+    return Check(
         name="group_leakage",
         asset=asset,
-        judge=judge,
+        judge=lambda judging: groups.group_leakage(_train(judging), _evals(judging)),
         version=groups.CHECK_VERSION,
         description="No conversation, customer or thread is on both sides.",
         looks_at=eval_sets,

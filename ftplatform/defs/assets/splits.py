@@ -49,6 +49,7 @@ def _split(plan: Plan, name: str, dataset: Dataset) -> dg.AssetsDefinition:
 
         def fill(draft: SnapshotDraft) -> Mapping[str, Any]:
             from ftplatform.contamination.matching import leaks
+            from ftplatform.contamination.near import near_leaks
             from ftplatform.dedup.near import NearDedup
             from ftplatform.dedup.reserve import ReserveRule
             from ftplatform.dedup.split import split as split_rows
@@ -66,6 +67,7 @@ def _split(plan: Plan, name: str, dataset: Dataset) -> dg.AssetsDefinition:
                 ),
                 against_eval=settings.against_eval,
                 leaks=leaks,
+                near_leaks=near_leaks,
             )
             draft.add_table("train.parquet", result.train, ROW_SCHEMA)
             draft.add_table("eval.parquet", result.eval, ROW_SCHEMA)
