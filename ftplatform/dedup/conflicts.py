@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ftplatform.dedup.shingles import jaccard, shingle_sets
 from ftplatform.dedup.tokens import Tokens, tokenize
+from ftplatform.kernels.shingles import shingle_sets
+from ftplatform.kernels.similarity import jaccard
 
 #: Answers shorter than this are compared word for word: in "No." or "approved" every word is the answer.
 MIN_WORDS = 8

@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from ftplatform.dedup import diff
 from ftplatform.dedup.clusters import SimilarPairs, cluster_weights
 from ftplatform.dedup.conflicts import Targets, compatible, targets
-from ftplatform.dedup.lsh import Pairs, banding, similar_pairs
+from ftplatform.dedup.lsh import Pairs, similar_pairs
 from ftplatform.dedup.protection import balance, keep_floors
-from ftplatform.dedup.shingles import ShingleSets, jaccard, minhash, shingle_sets
 from ftplatform.dedup.slices import FLOOR, MUST_KEEP_FLOOR, SliceSpec, floors, slice_membership
 from ftplatform.dedup.texts import conversation_texts, inputs_and_answers
 from ftplatform.errors import InputDataError
+from ftplatform.kernels.lsh import banding
+from ftplatform.kernels.minhash import minhash
+from ftplatform.kernels.shingles import ShingleSets, shingle_sets
+from ftplatform.kernels.similarity import jaccard
 from ftplatform.rows.exact import drop_exact_duplicates
 
 _MAX_ROUNDS = 8

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ftplatform.dedup.shingles import ShingleSets, jaccard
+from ftplatform.kernels.shingles import ShingleSets
+from ftplatform.kernels.similarity import jaccard
 from ftplatform.statistics.hypergeometric import excess_removal_p
 from ftplatform.statistics.multiple import benjamini_hochberg
 

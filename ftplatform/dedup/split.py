@@ -20,9 +20,11 @@ from ftplatform.dedup.lsh import nearest_above
 from ftplatform.dedup.near import NearDedup, near_duplicates
 from ftplatform.dedup.protection import rows_to_return
 from ftplatform.dedup.reserve import ReserveRule, families, reserved_rows
-from ftplatform.dedup.shingles import jaccard, minhash, shingle_sets
 from ftplatform.dedup.slices import SliceSpec, floors, slice_membership
 from ftplatform.dedup.texts import conversation_texts
+from ftplatform.kernels.minhash import minhash
+from ftplatform.kernels.shingles import shingle_sets
+from ftplatform.kernels.similarity import jaccard
 from ftplatform.rows.exact import drop_exact_duplicates
 from ftplatform.statistics.hypergeometric import excess_removal_p
 from ftplatform.statistics.multiple import benjamini_hochberg

@@ -329,7 +329,8 @@ def near_texts(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Near duplicates by MinHash with exact verification, as the removal rules ask for them."""
     from ftplatform.dedup.lsh import nearest_above
-    from ftplatform.dedup.shingles import minhash, shingle_sets
+    from ftplatform.kernels.minhash import minhash
+    from ftplatform.kernels.shingles import shingle_sets
 
     ours, theirs = shingle_sets(texts), shingle_sets(claimed)
     best, similarity = nearest_above(ours, minhash(ours, _PERMUTATIONS), theirs, minhash(theirs, _PERMUTATIONS), threshold)

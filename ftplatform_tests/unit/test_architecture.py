@@ -14,7 +14,7 @@ from ftplatform_tests.projects import REPOSITORY
 
 PACKAGE = REPOSITORY / "ftplatform"
 #: What every domain package may stand on.
-GROUND = {"rows", "store", "statistics", "plots", "verdict", "canonical", "errors", "progress"}
+GROUND = {"rows", "kernels", "store", "statistics", "plots", "verdict", "canonical", "errors", "progress"}
 DOMAIN = {
     "licensing",
     "feedback",
@@ -29,7 +29,7 @@ DOMAIN = {
     "rewards",
 }
 TOP = {"defs", "cli", "components", "definitions"}
-HEAVY = ("torch", "transformers", "peft", "sentence_transformers", "datasketch")
+HEAVY = ("torch", "transformers", "peft", "sentence_transformers", "datasketch", "numba", "ray")
 
 
 def modules() -> list[Path]:

@@ -10,12 +10,15 @@ import polars as pl
 import pytest
 
 from ftplatform.dedup.conflicts import compatible, targets
-from ftplatform.dedup.lsh import banding, nearest_above, similar_pairs
+from ftplatform.dedup.lsh import nearest_above, similar_pairs
 from ftplatform.dedup.near import NearDedup, mergeable_pairs, near_duplicates
-from ftplatform.dedup.shingles import jaccard, minhash, shingle_sets
 from ftplatform.dedup.slices import SliceSpec
 from ftplatform.dedup.survival import slice_survival
 from ftplatform.errors import InputDataError
+from ftplatform.kernels.lsh import banding
+from ftplatform.kernels.minhash import minhash
+from ftplatform.kernels.shingles import shingle_sets
+from ftplatform.kernels.similarity import jaccard
 from ftplatform.verdict import Decision
 from ftplatform_tests.tables import row, table
 

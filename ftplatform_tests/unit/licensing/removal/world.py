@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ftplatform.canonical import sha256_hex
 from ftplatform.dedup.lsh import nearest_above
-from ftplatform.dedup.shingles import minhash, shingle_sets
+from ftplatform.kernels.minhash import minhash
+from ftplatform.kernels.shingles import shingle_sets
 from ftplatform.licensing.removal.ban import Ban, Reach
 from ftplatform.licensing.removal.closure import Ancestor, Closure, RowSet
 from ftplatform.licensing.removal.probe import ProbeItem, regurgitation
