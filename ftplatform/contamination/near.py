@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -72,19 +74,18 @@ def contamination_near(train: pa.Table, evals: Mapping[str, pa.Table], rule: Nea
             n=0,
             **{**common, "remedy": "Materialize the training rows and every eval set first."},
         )
-    probes = probes_of(train, evals, rule)
-    hits, closed = _counted(near_hits(train, probes, rule), train, probes, rule)
-    items = _items(hits, probes, train, evals)
-    sets = _per_set(items, probes, evals, rule)
+    found_in = [_Comparison.of(train, name, table, rule) for name, table in evals.items()]
+    items = pl.concat([comparison.items for comparison in found_in])
+    sets = {comparison.eval_set: comparison.counts for comparison in sorted(found_in, key=lambda c: c.eval_set)}
     n, total = sum(s["checkable"] for s in sets.values()), sum(s["items"] for s in sets.values())
     details = {
         "eval_sets": sets,
         "by_tier": {TIERS[tier]: count for tier, count in sorted(items.group_by("tier").len().iter_rows())},
         "by_door": dict(sorted(items.group_by("door").len().iter_rows())),
-        "checked_by": _checked_by(probes, rule),
+        "checked_by": dict(sum((Counter(_checked_by(c.probes, rule)) for c in found_in), Counter())),
         "uncheckable_share": (total - n) / total,
-        "closed_set_answers_not_counted": closed,
-        "template_tokens_left_out": int((~probes.own).sum()),
+        "closed_set_answers_not_counted": sum(c.closed for c in found_in),
+        "template_tokens_left_out": sum(int((~c.probes.own).sum()) for c in found_in),
         "training_rows": train.num_rows,
     }
     common |= {"n": n, "details": details}
@@ -97,7 +98,7 @@ def contamination_near(train: pa.Table, evals: Mapping[str, pa.Table], rule: Nea
             "confidence": interval.confidence,
         }
         common["plot"] = _plot(sets, rule)
-        common["evidence"] = _evidence(items, probes, train, evals)
+        common["evidence"] = _evidence(items, {c.eval_set: c.probes for c in found_in}, train, evals)
     found = f"{len(items):,} of {n:,} eval items stand nearly or in part in the training data"
     over = {name: s for name, s in sets.items() if s["short_contaminated"] or s["share"] > rule.max_share or s["too_many"]}
     if over:
@@ -144,6 +145,30 @@ def near_leaks(train: pa.Table, evaluation: pa.Table, rule: NearRule | None = No
         "part": pa.array([TIERS[tier] for tier in best["tier"]], pa.string()),
     }
     return pa.table(columns)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """One eval set against the training rows, alone: which other sets there are must not decide what is rare or a template in it.
+
+    Attributes:
+        items: see `_items`. counts: see `_per_set`.
+        closed: answers left out because they belong to a closed set.
+    """
+
+    eval_set: str
+    probes: Probes
+    items: pl.DataFrame
+    counts: dict[str, Any]
+    closed: int
+
+    @classmethod
+    def of(cls, train: pa.Table, eval_set: str, table: pa.Table, rule: NearRule) -> _Comparison:
+        evals = {eval_set: table}
+        probes = probes_of(train, evals, rule)
+        hits, closed = _counted(near_hits(train, probes, rule), train, probes, rule)
+        items = _items(hits, probes, train, evals)
+        return cls(eval_set, probes, items, _per_set(items, probes, evals, rule)[eval_set], closed)
 
 
 def _counted(hits: pl.DataFrame, train: pa.Table, probes: Probes, rule: NearRule) -> tuple[pl.DataFrame, int]:
@@ -213,7 +238,9 @@ def _checked_by(probes: Probes, rule: NearRule) -> dict[str, int]:
     }
 
 
-def _evidence(items: pl.DataFrame, probes: Probes, train: pa.Table, evals: Mapping[str, pa.Table]) -> list[dict[str, Any]]:
+def _evidence(
+    items: pl.DataFrame, probes: Mapping[str, Probes], train: pa.Table, evals: Mapping[str, pa.Table]
+) -> list[dict[str, Any]]:
     # A few of every set and tier rather than twenty of the first.
     turn = pl.int_range(pl.len()).over("eval_set", "tier")
     chosen = items.with_columns(turn=turn).sort("turn", "eval_set", "tier").head(MAX_EVIDENCE)
@@ -221,7 +248,7 @@ def _evidence(items: pl.DataFrame, probes: Probes, train: pa.Table, evals: Mappi
     for hit in chosen.iter_rows(named=True):
         messages = train["messages"][hit["row"]].as_py()
         turns = [message["content"] for message in messages if message["role"] == hit["side"]]
-        written, asked = "\n".join(turns), probes.texts["text"][hit["probe"]]
+        written, asked = "\n".join(turns), probes[hit["eval_set"]].texts["text"][hit["probe"]]
         common = set(normalize_text(asked).split()) & set(normalize_text(written).split()[hit["begin"] : hit["end"]])
         rows.append(
             {

@@ -25,6 +25,8 @@ CHECK_VERSION = "hard_row_survival/1"
 MAX_UNKNOWN = 0.1
 #: The check must have had a fair chance to see the hard rows removed at this many times the rate of the rest.
 DETECTABLE = 2.0
+#: So few of the hardest rows removed, at most, do no harm whatever happened to the rest.
+NEGLIGIBLE = 0.05
 
 _REMEDY = (
     "Read the removed rows listed and keep them: declare what they share as a slice, keep more rows per cluster, or use cluster"
@@ -44,9 +46,10 @@ def hard_row_survival(
 ) -> Verdict:
     """Compare how likely the hardest rows and the others are to be removed, on exact-unique rows.
 
-    Fails if the lower bound of the risk ratio is above `limit`, warns if it is above 1. The interval is Koopman's score interval;
-    rows of one conversation or customer (`group`) are counted by their effective number. Where so much is removed that the ratio
-    could not exceed the limit, the shares *kept* are compared instead, the rest over the hardest.
+    Fails if the lower bound of the risk ratio is above `limit`, warns if it is above 1. A ratio that is not shown to be above 1
+    passes where at most `NEGLIGIBLE` of the hardest rows can have been removed (Wilson upper bound). The interval is Koopman's
+    score interval; rows of one conversation or customer (`group`) are counted by their effective number. Where so much is removed
+    that the ratio could not exceed the limit, the shares *kept* are compared instead, the rest over the hardest.
 
     Args:
         before, after: tables of `ROW_SCHEMA`, before and after the step.
@@ -80,6 +83,7 @@ def hard_row_survival(
         "confidence": confidence,
         "max_unknown": MAX_UNKNOWN,
         "detectable": DETECTABLE,
+        "negligible": NEGLIGIBLE,
     }
     common: dict[str, Any] = {
         "statistic": "risk ratio of removal, hardest rows over the rest (exact-unique rows)",
@@ -138,6 +142,9 @@ def hard_row_survival(
     if ratio.low > 1:
         decision = Decision.FAIL if ratio.low > limit else Decision.WARN
         return Verdict(decision=decision, summary=f"{said}.", evidence=_evidence(rows, values, removed & hard), **common)
+    if shares[0].high <= NEGLIGIBLE:
+        kept = f"at least {1 - shares[0].high:.1%} of the hardest rows were kept"
+        return Verdict(decision=Decision.PASS, summary=f"{said}; {kept}.", **{**common, "n_required": 1})
     if n < needed:
         return Verdict(
             decision=Decision.INSUFFICIENT_EVIDENCE,

@@ -66,7 +66,7 @@ def representative_bias(
 
     Returns:
         Verdict of the feature with the largest |d|; n is the number of clusters. Insufficient evidence below `CLUSTERS_REQUIRED`
-        clusters. The medoid rule itself leans towards common wording: a warning on rare words alone says just that.
+        clusters, if there are any. The medoid rule itself leans towards common wording: a warning on rare words alone says just that.
 
     Raises:
         InputDataError: a row of the diff is not among `before`.
@@ -88,6 +88,12 @@ def representative_bias(
         "remedy": _REMEDY,
         "tier": "rules",
     }
+    if not clusters:
+        return Verdict(
+            decision=Decision.PASS,
+            summary="No row was removed in favor of another: every row speaks for itself.",
+            **{**common, "n": before.num_rows, "n_required": 1, "statistic": "near-duplicates removed (n: rows before)"},
+        )
     if clusters < CLUSTERS_REQUIRED:
         return Verdict(
             decision=Decision.INSUFFICIENT_EVIDENCE,

@@ -95,14 +95,18 @@ def split(
             break
         reserved &= ~np.isin(family, family[withdrawn])
 
-    gone = np.flatnonzero(partner >= 0)
+    evaluation = rows.filter(pa.array(reserved))
+    while True:
+        gone = np.flatnonzero(partner >= 0)
+        left = ~reserved
+        left[gone] = False
+        near = near_duplicates(rows.filter(pa.array(left)), slices, dedup, lost=rows.take(pa.array(gone)))
+        # Removing near duplicates changes what is common in training, and with it what gives an eval row away.
+        if near_leaks is None or not len(eval_side.add_leaks(near_leaks, near.kept, evaluation, partner, similarity)):
+            break
     diffs = [diff.copies(copies, rows)]
     for reason, chosen in ((diff.EXACT_EVAL, gone[exact[gone]]), (diff.NEAR_EVAL, gone[~exact[gone]])):
         diffs.append(diff.removals(rows, chosen, rows, partner[chosen], similarity[chosen], reason, membership))
-    left = ~reserved
-    left[gone] = False
-    near = near_duplicates(rows.filter(pa.array(left)), slices, dedup, lost=rows.take(pa.array(gone)))
-    evaluation = rows.filter(pa.array(reserved))
     stats = {
         "corpus_rows": corpus.num_rows,
         "exact_copies": copies.num_rows,
@@ -158,13 +162,20 @@ class _EvalSide:
             # What is common in training decides what counts as a template, so what is left is looked at again.
             for _ in range(_MAX_LOOKS if leaks is not None else 0):
                 assert leaks is not None
-                found = leaks(self._rows.filter(pa.array(~reserved & (partner < 0))), evaluated)
-                if not found.num_rows:
+                told = self.add_leaks(leaks, self._rows.filter(pa.array(~reserved & (partner < 0))), evaluated, partner, similarity)
+                if not len(told):
                     break
-                told, item = (self._positions(pl.Series(found[column])) for column in ("row_id", "eval_row_id"))
-                partner[told], exact[told] = item, word_for_word
-                similarity[told] = jaccard(self._sets, told, self._sets, item)
+                exact[told] = word_for_word
         return partner, similarity, exact
+
+    def add_leaks(
+        self, leaks: Leaks, train: pa.Table, evaluation: pa.Table, partner: NDArray[np.int64], similarity: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """Enter what gives an eval row away, in place; returns the positions of these training rows."""
+        found = leaks(train, evaluation)
+        told, item = (self._positions(pl.Series(found[column])) for column in ("row_id", "eval_row_id"))
+        partner[told], similarity[told] = item, jaccard(self._sets, told, self._sets, item)
+        return told
 
     def _positions(self, ids: pl.Series) -> NDArray[np.int64]:
         joined = pl.DataFrame({"row_id": ids}).join(self._at, on="row_id", how="left", maintain_order="left")

@@ -317,3 +317,16 @@ def test_rules_out_of_range_are_refused() -> None:
         NearRule(containment=1.2)
     with pytest.raises(InputDataError, match="run_tokens"):
         NearRule(run_tokens=3)
+
+
+def test_what_an_eval_set_is_found_to_be_does_not_hang_on_the_other_sets() -> None:
+    rng = random.Random(21)
+    words = [f"w{i}" for i in range(400)]
+    train = table([row(" ".join(rng.choices(words, k=20)), "an answer") for _ in range(300)])
+    copied = table([row(train["messages"][i].as_py()[0]["content"], "another answer") for i in range(3)])
+    # The other set makes every word of the first common: pooled, nothing in it would tell its items apart.
+    crowd = table([row(" ".join(rng.choices(words, k=200)), "a third answer") for _ in range(300)])
+    alone = contamination_near(train, {"copied": copied}).details["eval_sets"]["copied"]
+    together = contamination_near(train, {"copied": copied, "crowd": crowd}).details["eval_sets"]["copied"]
+    assert alone == together
+    assert alone["contaminated"] == 3

@@ -138,3 +138,15 @@ def test_evidence_is_masked_and_the_config_hashed() -> None:
     assert verdict.decision is Decision.FAIL
     assert all("[EMAIL]" in str(e["text"]) for e in verdict.evidence)
     assert verdict.config_hash != hard_row_survival(before, after, np.arange(200, dtype=float), limit=1.5).config_hash
+
+
+def test_so_few_hard_rows_gone_do_no_harm_whatever_the_ratio() -> None:
+    rng = np.random.default_rng(4)
+    rows = table([row(f"question {i} about {rng.integers(10**9)}", "answer") for i in range(2000)])
+    hardness = np.arange(2000.0)
+    # Two of the two hundred hardest and forty of the others: too few for a test, and 198 of 200 are there.
+    gone = {rows["row_id"][int(i)].as_py() for i in [1850, 1950, *range(40)]}
+    kept = rows.filter(pa.array([i not in gone for i in rows["row_id"].to_pylist()]))
+    verdict = hard_row_survival(rows, kept, hardness)
+    assert verdict.decision is Decision.PASS
+    assert "of the hardest rows were kept" in verdict.summary
