@@ -137,13 +137,13 @@ def _numpy_shingles(block: Block, width: int) -> Shingles:
     made = np.where(counts >= width, counts - width + 1, np.minimum(counts, 1))
     offsets = cumulated(made)
     padded = np.concatenate([hashes, np.zeros(width, np.uint64)])
-    sums = np.zeros(len(hashes), np.uint64)
-    for k, power in enumerate(powers(WORD, width)):
-        sums += padded[k : k + len(hashes)] * np.uint64(power)
-    values = _finish(sums)[spans(starts, made)]
-    for i in np.flatnonzero((counts > 0) & (counts < width)).tolist():  # few: shorter than a shingle
-        own = hashes[starts[i] : starts[i] + counts[i]] * np.array(powers(WORD, int(counts[i])), np.uint64)
-        values[offsets[i]] = _finish(own.sum(keepdims=True))[0]
+    sums, multipliers = np.zeros(len(hashes), np.uint64), np.array(powers(WORD, width), np.uint64)
+    for k, power in enumerate(multipliers):
+        sums += padded[k : k + len(hashes)] * power
+    for few in range(1, width):  # texts shorter than a shingle: without the words of the next text
+        own = starts[counts == few]
+        sums[own] = hashes[own[:, None] + np.arange(few)] @ multipliers[:few]
+    values = _finish(sums[spans(starts, made)])
     within = np.arange(len(hashes), dtype=np.uint64) - np.repeat(starts, counts).astype(np.uint64)
     mixed = (hashes ^ (within * np.uint64(WORD))) * np.uint64(FINISH)
     mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(SEQUENCE)
