@@ -139,6 +139,7 @@ def test_too_few_failures_show_their_pairs_and_decide_nothing() -> None:
 def test_nothing_new_nothing_leaked() -> None:
     empty = table([])
     assert triage_leak(empty, FAILED.slice(0, 2), PASSED).decision is Decision.PASS
+    assert triage_leak(table(FRESH), empty, PASSED).decision is Decision.PASS, "nothing failed that could have been copied"
     assert triage_leak(empty, empty, empty).decision is Decision.INSUFFICIENT_EVIDENCE
     assert triage_leak(table(FRESH), empty, empty).decision is Decision.INSUFFICIENT_EVIDENCE
     assert triage_leak(table(FRESH), FAILED, empty).decision is Decision.INSUFFICIENT_EVIDENCE
