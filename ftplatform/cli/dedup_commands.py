@@ -11,6 +11,7 @@ import typer
 from ftplatform.cli.console import OUT, table
 from ftplatform.cli.project_commands import JsonOption, ProjectOption
 from ftplatform.cli.run_commands import load_plan
+from ftplatform.cli.sheets import inert, read_sheet
 from ftplatform.errors import InputDataError
 
 app = typer.Typer(help="What deduplication did to a dataset.", no_args_is_help=True, rich_markup_mode=None)
@@ -80,8 +81,8 @@ def review(
         writer = csv.DictWriter(file, _SHEET, extrasaction="ignore")
         writer.writeheader()
         for pair in sample.to_pylist():
-            texts = {name: _inert(pair[name]) for name in ("removed_text", "kept_text")}
-            writer.writerow({**pair, **texts, "slices": _inert(", ".join(pair["slices"])), "judgment": ""})
+            texts = {name: inert(pair[name]) for name in ("removed_text", "kept_text")}
+            writer.writerow({**pair, **texts, "slices": inert(", ".join(pair["slices"])), "judgment": ""})
     allowed = ", ".join(Judgment)
     if as_json:
         print(json.dumps({"dataset": dataset, "pairs": sample.num_rows, "file": str(out), "judgments": list(Judgment)}))
@@ -122,11 +123,6 @@ def sign(
     OUT.print(f"Signed by {by}: {len(signed.judgments):,} pairs, record {record[:12]}. Next: ftplatform check {asset}")
 
 
-def _inert(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
 def _split(project: Path | None, dataset: str) -> Any:
     plan = load_plan(project)
     return plan.open_store().current(_asset(plan, dataset))
@@ -145,20 +141,8 @@ def _asset(plan: Any, dataset: str) -> str:
 def _judgments(sheet: Path) -> dict[tuple[str, str], Any]:
     from ftplatform.dedup.review import Judgment
 
-    found: dict[tuple[str, str], Any] = {}
-    try:
-        with sheet.open(newline="", encoding="utf-8") as file:
-            for line, row in enumerate(csv.DictReader(file), 2):
-                try:
-                    found[row["row_id"], row["kept_row_id"]] = Judgment((row["judgment"] or "").strip().lower())
-                except (KeyError, ValueError) as error:
-                    raise InputDataError(
-                        f"{sheet}, line {line}: {error} in the columns row_id, kept_row_id, judgment.",
-                        remedy=f"Write one of {', '.join(Judgment)} in every line, and leave the other columns as they are.",
-                    ) from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputDataError(f"{sheet} cannot be read: {error}.", remedy="Give the file that `dedup review` wrote.") from error
-    return found
+    lines = read_sheet(sheet, ["row_id", "kept_row_id"], "judgment", list(Judgment))
+    return {(line["row_id"], line["kept_row_id"]): Judgment(line["judgment"]) for line in lines}
 
 
 def register(parent: typer.Typer) -> None:

@@ -7,8 +7,10 @@ import typer
 
 from ftplatform import __version__
 from ftplatform.cli import (
+    contamination_commands,
     dedup_commands,
     demo_command,
+    eval_commands,
     license_commands,
     project_commands,
     run_commands,
@@ -35,6 +37,8 @@ status_command.register(app)
 license_commands.register(app)
 waiver_commands.register(app)
 dedup_commands.register(app)
+contamination_commands.register(app)
+eval_commands.register(app)
 demo_command.register(app)
 
 

@@ -82,7 +82,7 @@ def triage_leak(
         - fail: a row names an item or a reference to one, or its author had seen items of the set; or the statistic with at least
           one pair. Without topics only a pair nearer than eval items ever are to each other counts.
         - warn: the statistic with weaker pairs, and no topics that could explain it.
-        - pass: an empty batch; no significance; or significance without any pair (a batch on the failed topic).
+        - pass: an empty batch; no item failed; no significance; or significance without any pair (a batch on the failed topic).
         - insufficient: fewer failures than the rule asks for, or too few items to calibrate what a pair is.
 
         Evidence names rows, items, authors and times; texts are masked. A failed item without a pair above the threshold is listed
@@ -117,10 +117,10 @@ def triage_leak(
             details={**sizes, "by_evidence": counts},
             **{**common, "tier": "lineage"},
         )
-    if not batch.num_rows and items.num_rows:
+    if items.num_rows and not (batch.num_rows and failed_items.num_rows):
         return Verdict(
             decision=Decision.PASS,
-            summary="The version has no new rows.",
+            summary="No item failed." if batch.num_rows else "The version has no new rows.",
             n=items.num_rows,
             details=sizes,
             **{**common, "n_required": 1, "remedy": "None needed."},

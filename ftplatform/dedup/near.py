@@ -20,6 +20,7 @@ from ftplatform.dedup.clusters import SimilarPairs, cluster_weights
 from ftplatform.dedup.conflicts import Targets, compatible, targets
 from ftplatform.dedup.lsh import Pairs, similar_pairs
 from ftplatform.dedup.protection import balance, keep_floors
+from ftplatform.dedup.semantic import Encoder, embed, semantic_cover
 from ftplatform.dedup.slices import FLOOR, MUST_KEEP_FLOOR, SliceSpec, floors, slice_membership
 from ftplatform.dedup.texts import conversation_texts, inputs_and_answers
 from ftplatform.errors import InputDataError
@@ -53,6 +54,7 @@ class NearDedup:
             `slice_survival`); None lets the similarity decide alone.
         seed: of the permutations.
         method: ``remove`` near duplicates, or keep them all with ``weights`` (`clusters.cluster_weights`).
+        semantic_threshold: cosine similarity of embeddings from which rows of the same final answer are near duplicates as well.
     """
 
     threshold: float = 0.8
@@ -62,6 +64,7 @@ class NearDedup:
     balance_q: float | None = 0.05
     seed: int = 1
     method: Literal["remove", "weights"] = "remove"
+    semantic_threshold: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
@@ -91,7 +94,12 @@ class NearResult:
 
 
 def near_duplicates(
-    rows: pa.Table, slices: Sequence[SliceSpec] = (), settings: NearDedup | None = None, *, lost: pa.Table | None = None
+    rows: pa.Table,
+    slices: Sequence[SliceSpec] = (),
+    settings: NearDedup | None = None,
+    *,
+    lost: pa.Table | None = None,
+    encode: Encoder | None = None,
 ) -> NearResult:
     """Remove rows that another kept row stands for, or let them count for less.
 
@@ -105,6 +113,10 @@ def near_duplicates(
         rows: table of `ROW_SCHEMA`. Rows with the same id are merged first.
         slices: declared slices; tags of rows count as well.
         lost: distinct rows of the same corpus that were removed before, for the balance between slices.
+        encode: embeds texts; needed with `NearDedup.semantic_threshold`.
+
+    Raises:
+        InputDataError: a semantic threshold without an encoder.
 
     Source: A. Broder 1997 (MinHash), Indyk and Motwani 1998 (LSH), T. Gonzalez 1985 (farthest point).
     """
@@ -115,6 +127,8 @@ def near_duplicates(
     limits, restored = floors(membership, slices, settings.floor, settings.must_keep_floor), 0
     if settings.threshold < 1 and n > 1:
         cover = _cover(unique, settings)
+        if settings.semantic_threshold is not None:
+            _cover_by_meaning(unique, cover, settings.semantic_threshold, encode)
         if removing:
             lost = lost if lost is not None else rows.slice(0, 0)
             restored = _protect(cover, membership, limits, slices, settings, lost)
@@ -201,6 +215,27 @@ def mergeable_pairs(rows: pa.Table, settings: NearDedup) -> SimilarPairs:
 def _recall(settings: NearDedup) -> float:
     bands, rows = banding(settings.threshold, settings.num_perm)
     return 1 - (1 - settings.threshold**rows) ** bands
+
+
+def _cover_by_meaning(rows: pa.Table, cover: _Cover, threshold: float, encode: Encoder | None) -> None:
+    """Let rows that still stand for themselves be represented by others of the same answer and meaning, in place.
+
+    Only rows whose final answer is the same words are merged: embeddings hardly see a negation. Rows that a merged row stood for
+    stand for themselves again.
+    """
+    if encode is None:
+        raise InputDataError("semantic deduplication needs an encoder.", remedy="Give one, or leave out the semantic threshold.")
+    n = len(cover.keeper)
+    alone = np.flatnonzero(cover.keeper == np.arange(n))
+    of = targets(*inputs_and_answers(rows))
+    order = pl.Series(rows["row_id"]).gather(alone).arg_sort().to_numpy()
+    rank = np.empty(len(alone), np.int64)
+    rank[order] = np.arange(len(alone))
+    vectors = embed(conversation_texts(rows).gather(alone), encode)
+    found = semantic_cover(vectors, threshold, labels=of.answers[alone], rank=rank)
+    cover.keeper[alone], cover.similarity[alone] = alone[found.keeper], found.similarity
+    orphans = np.flatnonzero(cover.keeper[cover.keeper] != cover.keeper)
+    cover.keeper[orphans], cover.similarity[orphans] = orphans, 1.0
 
 
 @dataclass

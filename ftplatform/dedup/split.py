@@ -20,6 +20,7 @@ from ftplatform.dedup.lsh import nearest_above
 from ftplatform.dedup.near import NearDedup, near_duplicates
 from ftplatform.dedup.protection import rows_to_return
 from ftplatform.dedup.reserve import ReserveRule, families, reserved_rows
+from ftplatform.dedup.semantic import Encoder
 from ftplatform.dedup.slices import SliceSpec, floors, slice_membership
 from ftplatform.dedup.texts import conversation_texts
 from ftplatform.kernels.minhash import minhash
@@ -64,6 +65,7 @@ def split(
     against_eval: float = 0.7,
     leaks: Leaks,
     near_leaks: Leaks | None = None,
+    encode: Encoder | None = None,
 ) -> SplitResult:
     """Split a corpus into training and eval rows and remove what is near-duplicate.
 
@@ -79,6 +81,7 @@ def split(
         leaks: which training rows give away an eval row word for word: the comparison the contamination check will make, so that
             the split cannot pass one rule and fail the other.
         near_leaks: the same for rows that give one away nearly or in part.
+        encode: see `near_duplicates`.
     """
     reserve, dedup = reserve or ReserveRule(), dedup or NearDedup()
     rows, copies = drop_exact_duplicates(corpus)
@@ -100,7 +103,7 @@ def split(
         gone = np.flatnonzero(partner >= 0)
         left = ~reserved
         left[gone] = False
-        near = near_duplicates(rows.filter(pa.array(left)), slices, dedup, lost=rows.take(pa.array(gone)))
+        near = near_duplicates(rows.filter(pa.array(left)), slices, dedup, lost=rows.take(pa.array(gone)), encode=encode)
         # Removing near duplicates changes what is common in training, and with it what gives an eval row away.
         if near_leaks is None or not len(eval_side.add_leaks(near_leaks, near.kept, evaluation, partner, similarity)):
             break

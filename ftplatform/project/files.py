@@ -35,7 +35,10 @@ def check_files(loaded: LoadedProject) -> list[Problem]:
         uri = parse_source_uri(text)
         if kind == "store" or not uri.is_local:
             continue
-        found = _model_problems(uri.local(loaded.root)) if kind == "model" else _file_problems(uri, loaded.root)
+        if kind == "encoder":
+            found = _encoder_problems(uri.local(loaded.root))
+        else:
+            found = _model_problems(uri.local(loaded.root)) if kind == "model" else _file_problems(uri, loaded.root)
         problems += [loaded.problem(path, message) for message in found]
     problems += _reader_problems(loaded)
     problems += _shared_with_exams(loaded)
@@ -60,6 +63,13 @@ def _file_problems(uri: SourceUri, root: Path) -> Iterator[str]:
     for path in paths:
         if message := _unreadable(path):
             yield message
+
+
+def _encoder_problems(folder: Path) -> Iterator[str]:
+    if not folder.is_dir():
+        yield f"there is no folder {folder}"
+    elif not (folder / "modules.json").is_file():
+        yield f"{folder} is no sentence-transformers model: it has no modules.json"
 
 
 def _unreadable(path: Path) -> str | None:

@@ -237,6 +237,8 @@ class Dedup(Model):
     """MinHash permutations."""
     keep_per_slice: int = Field(default=5, ge=1)
     """A slice is never thinned below this many distinct rows (8 for must_keep slices)."""
+    semantic_threshold: Share | None = None
+    """Cosine similarity from which rows of the same final answer are near duplicates by meaning as well; needs `encoder`."""
 
 
 class Dataset(Model):
@@ -293,10 +295,21 @@ class EvalSet(Data):
     """Rubric that scores it."""
     vault: bool = False
     """A set nobody looks at item by item while iterating."""
+    paraphrase_of: Name | None = None
+    """Vault that this set asks again in other words. Each item carries the `group` of the vault item it rephrases, or its row id if
+    that has no group."""
+    fresh_for: Name | None = None
+    """Vault that this set is measured against: items of its kind, written after it and seen by nobody."""
     slice_field: str | None = None
     """Record key whose value becomes the row's slice (category of a probe, intent of a question)."""
     max_new_tokens: int = Field(default=48, ge=1, le=4096)
     """Length limit of a generated answer."""
+
+    @model_validator(mode="after")
+    def _one_counterpart(self) -> EvalSet:
+        if self.paraphrase_of is not None and self.fresh_for is not None:
+            raise ValueError("give at most one of 'paraphrase_of' and 'fresh_for': a set is a rewording or new, not both")
+        return self
 
 
 class Criterion(Model):
@@ -496,6 +509,15 @@ class Alerts(Model):
     """Name of the environment variable that holds the webhook URL (Slack-compatible); the URL itself is a secret."""
 
 
+class EncoderSpec(Model):
+    """A sentence-transformers model that compares texts by meaning. Nothing is downloaded; weights in safetensors only."""
+
+    path: Uri
+    """Folder of the model."""
+    multilingual: bool = False
+    """Whether a text and its translation get similar vectors."""
+
+
 class Project(Model):
     """The whole of `ftplatform.yaml`."""
 
@@ -534,6 +556,8 @@ class Project(Model):
     """Reward ledgers, by name."""
     endpoints: dict[Name, Endpoint] = {}
     """Serving endpoints, by name."""
+    encoder: EncoderSpec | None = None
+    """Model that compares texts by meaning: for paraphrases of eval items, and for near duplicates where a dataset asks for it."""
     gates: dict[str, Gate] = {}
     """Overrides by check name."""
     schedules: Schedules = Schedules()

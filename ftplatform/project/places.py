@@ -8,7 +8,7 @@ from typing import Literal
 from ftplatform.project.models import Data, Endpoint, License, Project, Reward
 from ftplatform.project.problems import KeyPath
 
-UriKind = Literal["data", "evidence", "model", "policy", "store"]
+UriKind = Literal["data", "encoder", "evidence", "model", "policy", "store"]
 
 
 def uris(project: Project) -> Iterator[tuple[KeyPath, str, UriKind]]:
@@ -22,6 +22,8 @@ def uris(project: Project) -> Iterator[tuple[KeyPath, str, UriKind]]:
     for name, model in project.base_models.items():
         if model.path is not None:
             yield ("base_models", name, "path"), model.path, "model"
+    if project.encoder is not None:
+        yield ("encoder", "path"), project.encoder.path, "encoder"
     for path, terms in _licenses(project):
         if terms.evidence is not None:
             yield (*path, "evidence"), terms.evidence, "evidence"

@@ -15,7 +15,7 @@ from ftplatform.project.check_names import ADJUSTABLE_CHECKS, KNOWN_CHECKS
 from ftplatform.project.credentials import credential_in, names_a_credential, shown
 from ftplatform.project.cron import cron_problem
 from ftplatform.project.files import check_files
-from ftplatform.project.models import Project
+from ftplatform.project.models import EvalKind, Project
 from ftplatform.project.places import uris
 from ftplatform.project.problems import KeyPath, Problem, nearest
 from ftplatform.project.uris import parse_source_uri, parse_store_uri
@@ -41,6 +41,9 @@ _ENVIRONMENT = re.compile(r"\$\{[A-Za-z_]\w*(?::?[-?=+][^}]*)?\}")
 #: Keys whose text may hold anything, `${NAME}` included.
 _FREE_TEXT = frozenset({"description", "system_prompt", "text", "regex", "equals"})
 _HUB_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?(?:/[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?)?")
+
+#: Keys of an eval set that name the vault it is the counterpart of.
+COUNTERPARTS = ("paraphrase_of", "fresh_for")
 
 Report = Callable[..., None]
 
@@ -80,6 +83,8 @@ def check_references(project: Project, document: YamlDocument, *, known_checks: 
     _check_lists(project, report)
     _check_training_data(project, document, report)
     _check_production_inputs(project, report)
+    _check_counterparts(project, report)
+    _check_semantic_dedup(project, report)
     _check_shards(project, report)
     _check_gates(project, known_checks, report)
     _check_schedules(project, report)
@@ -105,6 +110,8 @@ def _mentions(project: Project) -> Iterator[tuple[KeyPath, str, str]]:
         yield from _each(("datasets", name, "hardness_model"), "base_models", dataset.hardness_model)
     for name, eval_set in project.eval_sets.items():
         yield from _each(("eval_sets", name, "rubric"), "rubrics", eval_set.rubric)
+        for key in COUNTERPARTS:
+            yield from _each(("eval_sets", name, key), "eval_sets", getattr(eval_set, key))
     for name, adapter in project.adapters.items():
         yield from _each(("adapters", name, "base"), "base_models", adapter.base)
         yield from _each(("adapters", name, "dataset"), "datasets", adapter.dataset)
@@ -194,6 +201,15 @@ def _normal(uri: str) -> str:
     return uri if "://" in uri else posixpath.normpath(uri)
 
 
+def _check_semantic_dedup(project: Project, report: Report) -> None:
+    for name, dataset in project.datasets.items():
+        if dataset.dedup.semantic_threshold is not None and project.encoder is None:
+            report(
+                ("datasets", name, "dedup", "semantic_threshold"),
+                "needs a model that compares by meaning: give the project an 'encoder'",
+            )
+
+
 def _check_production_inputs(project: Project, report: Report) -> None:
     trained: dict[str, str] = {}
     for name, dataset in project.datasets.items():
@@ -209,6 +225,27 @@ def _check_production_inputs(project: Project, report: Report) -> None:
                     " keep a sample of real inputs apart",
                     warning=True,
                 )
+
+
+def _check_counterparts(project: Project, report: Report) -> None:
+    """The counterpart of a vault is scored like it, item by item."""
+    vaults = [name for name, spec in project.eval_sets.items() if spec.vault]
+    for name, own in project.eval_sets.items():
+        for key in COUNTERPARTS:
+            named = getattr(own, key)
+            vault = project.eval_sets.get(named) if named is not None else None
+            path = ("eval_sets", name, key)
+            if named == name:
+                report(path, "names the set itself; name the vault it is compared with", allowed=[v for v in vaults if v != name])
+            elif vault is None:
+                continue  # `_mentions` says so
+            elif not vault.vault:
+                report(path, f"{named!r} is no vault; give it 'vault: true', or name one", allowed=vaults)
+            elif wrong := next((n for n, spec in ((named, vault), (name, own)) if spec.kind is not EvalKind.TASK), None):
+                kind = project.eval_sets[wrong].kind
+                report(path, f"{wrong!r} has kind '{kind}'; only the scores of two sets of kind 'task' can be compared")
+            elif vault.metric != own.metric:
+                report(path, f"{named!r} is scored by {vault.metric}, {name!r} by {own.metric}; give both the same metric")
 
 
 def _check_shards(project: Project, report: Report) -> None:

@@ -103,7 +103,10 @@ def test_every_stage_is_gated(plan):
 
 def test_nothing_blocks_with_severity_warn(plan):
     assert all(check.severity == "error" or not check.required or check.severity == "warn" for check in plan.checks)
-    assert all(plan.lineage.is_upstream_of_release(c.asset) == c.required for c in plan.checks)
+    # What only a vault has to be large enough for; the bundled project has none.
+    vaults_only = {"triage_leak", "contamination_paraphrase"}
+    assert all(plan.lineage.is_upstream_of_release(c.asset) == c.required for c in plan.checks if c.name not in vaults_only)
+    assert not any(c.required for c in plan.checks if c.name in vaults_only)
 
 
 def test_overrides_of_the_project_reach_the_checks(tmp_path):

@@ -7,9 +7,11 @@ import pyarrow as pa
 from ftplatform.contamination import exact, groups, near
 from ftplatform.defs.asset_checks.license_checks import ROWS_FILE
 from ftplatform.defs.checks import Check, Judging
+from ftplatform.defs.encoding import encoder_of
 from ftplatform.defs.keys import Family, asset_name, family_of
 from ftplatform.defs.plan import Plan
-from ftplatform.verdict import Verdict
+from ftplatform.defs.reviews import paraphrase_verdicts
+from ftplatform.verdict import Decision, Verdict
 
 #: Name of the eval rows a split sets aside, beside the eval sets of the project.
 RESERVE = "reserve"
@@ -23,6 +25,8 @@ def contamination_checks(plan: Plan) -> Iterator[Check]:
         family = family_of(asset)
         if family is Family.SPLITS or (family in {Family.SYNTHETIC, Family.FEEDBACK} and eval_sets):
             yield from _comparisons(asset, eval_sets, vaults)
+            if eval_sets:
+                yield _paraphrase(plan, asset, eval_sets, vaults)
         if family is Family.SPLITS:
             yield _group_leakage(asset, eval_sets)
 
@@ -62,6 +66,42 @@ def _comparisons(asset: str, eval_sets: tuple[str, ...], vaults: frozenset[str])
         description="No eval item stands in the rows in part, inside longer text, or with a few words changed.",
         looks_at=eval_sets,
         deciding={"vaults": sorted(vaults)},
+    )
+
+
+def _paraphrase(plan: Plan, asset: str, eval_sets: tuple[str, ...], vaults: frozenset[str]) -> Check:
+    """Compares declared eval sets only: a reserve asks what its corpus teaches, in other words, by its nature.
+
+    A set that cannot be calibrated refuses where a vault is to be protected, and warns in a project without one.
+    """
+
+    def judge(judging: Judging) -> Verdict:
+        from ftplatform.contamination.paraphrase import contamination_paraphrase
+
+        evals = {name: table for name, table in _evals(judging).items() if name != RESERVE}
+        train, encoder = _train(judging), encoder_of(plan)
+        reviewed = paraphrase_verdicts(judging.store, judging.asset)
+
+        def found(chosen: dict[str, pa.Table]) -> Verdict:
+            return contamination_paraphrase(train, chosen, encoder=encoder, reviewed=reviewed)
+
+        guarded = {name: table for name, table in evals.items() if name in vaults}
+        if not guarded or len(guarded) == len(evals):
+            return found(evals)
+        # What the other sets cannot tell must not hide what the vaults can; what they do find counts.
+        others, vault = found({name: evals[name] for name in evals.keys() - guarded.keys()}), found(guarded)
+        return others if others.decision is Decision.FAIL and vault.decision is not Decision.FAIL else vault
+
+    return Check(
+        name="contamination_paraphrase",
+        asset=asset,
+        judge=judge,
+        version="contamination_paraphrase/1",
+        description="No eval item stands in the rows in other words.",
+        looks_at=eval_sets,
+        required=bool(vaults),
+        # The path and not the bytes: nothing of a model is read when Dagster loads the code. The verdict names its digest.
+        deciding={"vaults": sorted(vaults), "encoder": plan.project.encoder.model_dump() if plan.project.encoder else None},
     )
 
 

@@ -7,6 +7,7 @@ import dagster as dg
 import pyarrow as pa
 
 from ftplatform import progress
+from ftplatform.defs.access import record_decisions, vault_names
 from ftplatform.defs.assets.base_models import FOLDER as MODEL_FOLDER
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
@@ -73,7 +74,10 @@ def _eval_result(plan: Plan, name: str, adapter: Adapter) -> dg.AssetsDefinition
         }
         inputs_by_role = [(_role(p), s) for p, s in snapshots.items()]
         recipe = Recipe(asset, CODE_VERSION, config=config, inputs=inputs_by_role, packages=_PACKAGES)
-        return build(context, opened, recipe, fill, _describe)
+        result = build(context, opened, recipe, fill, _describe)
+        # Recorded before anybody can see the results.
+        record_decisions(opened, result.value, vault_names(plan.project), adapter.system_prompt)
+        return result
 
     return eval_result
 

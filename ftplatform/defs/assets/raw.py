@@ -1,7 +1,7 @@
 """Assets read from files as rows: raw corpora, recorded synthetic sets, eval sets, and curated feedback."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 
 from ftplatform import progress
 from ftplatform.canonical import digest
+from ftplatform.defs.access import labels_only, record_entered, vault_names, withheld_names
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
-from ftplatform.defs.keys import Family, asset_name, to_key
+from ftplatform.defs.keys import Family, asset_name, family_of, to_key
 from ftplatform.defs.metadata import Metadata, records_table, table_metadata
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.resources import StoreResource
@@ -115,6 +116,9 @@ def _rows_asset(plan: Plan, asset: str, data: Data, spec: ReadSpec, default: str
         asset, kinds=_kinds(data), owner=data.owner, description=data.description, default=default.format(asset.split("/", 1)[1])
     )
 
+    exam = asset.split("/", 1)[1] if family_of(asset) is Family.EVAL_SETS else ""
+    describe = describe_withheld if exam in withheld_names(plan.project) else describe_rows
+
     @define(options, code_version=CODE_VERSION, ins={argument(s): dg.AssetIn(to_key(s)) for s in seeds})
     def rows(context: dg.AssetExecutionContext, store: StoreResource, **inputs: Snapshot) -> dg.MaterializeResult:
         withdrawn = _Withdrawn(plan.terms.get(asset))
@@ -133,7 +137,11 @@ def _rows_asset(plan: Plan, asset: str, data: Data, spec: ReadSpec, default: str
             config=_config(plan, data, spec) | withdrawn.config,
             inputs=[("prompt_seed", snapshot) for _, snapshot in sorted(inputs.items())],
         )
-        return build(context, store.open(), recipe, fill, describe_rows)
+        opened = store.open()
+        result = build(context, opened, recipe, fill, describe)
+        if exam in vault_names(plan.project):
+            record_entered(opened, result.value)
+        return result
 
     return rows
 
@@ -188,15 +196,24 @@ def _feedback_asset(plan: Plan, asset: str, data: Data) -> dg.AssetsDefinition:
     return feedback
 
 
-def describe_rows(snapshot: Snapshot) -> Metadata:
-    """Rows, what was quarantined and why."""
+def describe_withheld(snapshot: Snapshot) -> Metadata:
+    """`describe_rows` without a text of the rows."""
+    return describe_rows(snapshot, shown=labels_only)
+
+
+def describe_rows(snapshot: Snapshot, shown: Callable[[pa.Table], pa.Table] = lambda table: table) -> Metadata:
+    """Rows, what was quarantined and why.
+
+    Args:
+        shown: what of a table may be shown.
+    """
     first = next(iter(snapshot.iter_batches("rows.parquet")), None)
     head = pa.Table.from_batches([first]) if first is not None else ROW_SCHEMA.empty_table()
     quarantined = snapshot.read_table("quarantine.parquet").slice(0, 20)
     counts = snapshot.facts["counts"]
     return {
-        **table_metadata(head),
+        **table_metadata(shown(head)),
         "dagster/row_count": snapshot.file("rows.parquet").rows or 0,
         "quarantined": counts["quarantined"],
-        "quarantine": records_table(quarantined.to_pylist()),
+        "quarantine": records_table(shown(quarantined).to_pylist()),
     }

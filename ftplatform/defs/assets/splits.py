@@ -8,6 +8,7 @@ import dagster as dg
 from ftplatform.dedup.slices import SliceSpec
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
+from ftplatform.defs.encoding import encoder_identity, encoder_of
 from ftplatform.defs.keys import Family, asset_name, to_key
 from ftplatform.defs.metadata import Metadata, records_table, table_metadata
 from ftplatform.defs.plan import Plan
@@ -55,6 +56,7 @@ def _split(plan: Plan, name: str, dataset: Dataset) -> dg.AssetsDefinition:
             from ftplatform.dedup.split import split as split_rows
 
             settings = dataset.dedup
+            encoder = None if settings.semantic_threshold is None else encoder_of(plan)
             result = split_rows(
                 corpus.read_table("rows.parquet"),
                 slice_specs(dataset),
@@ -64,10 +66,12 @@ def _split(plan: Plan, name: str, dataset: Dataset) -> dg.AssetsDefinition:
                     num_perm=settings.num_perm,
                     floor=settings.keep_per_slice,
                     method=settings.method,
+                    semantic_threshold=settings.semantic_threshold,
                 ),
                 against_eval=settings.against_eval,
                 leaks=leaks,
                 near_leaks=near_leaks,
+                encode=None if encoder is None else encoder.encode,
             )
             draft.add_table("train.parquet", result.train, ROW_SCHEMA)
             draft.add_table("eval.parquet", result.eval, ROW_SCHEMA)
@@ -78,6 +82,8 @@ def _split(plan: Plan, name: str, dataset: Dataset) -> dg.AssetsDefinition:
             return {"stats": dict(result.stats)}
 
         config = dataset.model_dump(mode="json", include={"slices", "reserve", "dedup"})
+        if dataset.dedup.semantic_threshold is not None:
+            config["encoder"] = encoder_identity(plan)
         recipe = Recipe(asset, CODE_VERSION, config=config, inputs=[("rows", corpus)])
         return build(context, store.open(), recipe, fill, _describe)
 

@@ -111,6 +111,39 @@ def test_nothing_is_listed_twice(tmp_path: Path, old: str, new: str, key: str) -
     assert "twice" in problem.message
 
 
+@pytest.mark.parametrize("key", ["paraphrase_of", "fresh_for"])
+@pytest.mark.parametrize(
+    ("vault", "own", "named", "message"),
+    [
+        ("vault: true", "", "exam", None),
+        ("vault: true", "", "exams", "there is no 'exams' in 'eval_sets'"),
+        ("vault: true", "", "twin", "names the set itself"),
+        ("vault: false", "", "exam", "'exam' is no vault"),
+        ("vault: true, kind: behavior_probes", "", "exam", "'exam' has kind 'behavior_probes'"),
+        ("vault: true", ", kind: behavior_probes", "exam", "'twin' has kind 'behavior_probes'"),
+        ("vault: true, metric: contains", "", "exam", "'exam' is scored by contains, 'twin' by exact_match"),
+    ],
+)
+def test_the_counterpart_of_a_vault(tmp_path: Path, key: str, vault: str, own: str, named: str, message: str | None) -> None:
+    sets = f"  exam: {{path: eval/exam.jsonl, {vault}}}\n  twin: {{path: eval/twin.jsonl, {key}: {named}{own}}}\nbase_models:\n"
+    text = changed("base_models:\n", sets)
+    if message is None:
+        assert getattr(load_project(write(tmp_path, text)).project.eval_sets["twin"], key) == named
+        return
+    (problem,) = problems_of(tmp_path, text)
+    assert problem.key == f"eval_sets.twin.{key}"
+    assert problem.line == line_with(text, "  twin:")
+    assert message in problem.message
+    assert problem.suggestion == ("exam" if named == "exams" else None)
+
+
+def test_a_rewording_is_not_new(tmp_path: Path) -> None:
+    sets = "  exam: {path: e, vault: true}\n  twin: {path: t, paraphrase_of: exam, fresh_for: exam}\nbase_models:\n"
+    (problem,) = problems_of(tmp_path, changed("base_models:\n", sets))
+    assert problem.key == "eval_sets.twin"
+    assert "at most one" in problem.message
+
+
 def test_comparing_real_inputs_with_themselves_warns(tmp_path: Path) -> None:
     text = changed("    sources: [tickets]", "    sources: [tickets, production]")
     warnings = load_project(write(tmp_path, text)).warnings
