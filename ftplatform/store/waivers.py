@@ -11,19 +11,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-import orjson
-
-from ftplatform.canonical import sha256_hex
 from ftplatform.errors import CorruptArtifact, StoreError
+from ftplatform.store import records
 from ftplatform.store.backend import Backend
-from ftplatform.store.documents import encode
 from ftplatform.store.evaluations import Evaluation
 from ftplatform.store.garbage import names_below
-from ftplatform.store.names import asset_name, check_name, digest_name
+from ftplatform.store.names import asset_name, check_name
 from ftplatform.verdict import Decision
 
 SCHEMA = "ftplatform.waiver/1"
@@ -34,8 +31,6 @@ MAX_LIFETIME = timedelta(days=30)
 
 _PREFIX = "waivers/"
 _MAX_CHARS = 2000
-#: A bit flipped on the wire is gone on the next read.
-_READS = 3
 
 
 class WaiverError(StoreError):
@@ -118,8 +113,8 @@ class Waiver:
             "summary": self.summary,
             "by": self.by,
             "why": self.why,
-            "issued_at": _to_text(self.issued_at),
-            "expires_at": _to_text(self.expires_at),
+            "issued_at": records.time_to_text(self.issued_at),
+            "expires_at": records.time_to_text(self.expires_at),
             "token": self.token,
         }
 
@@ -170,7 +165,8 @@ def issue(
         token=uuid.uuid4().hex,
     )
     _require_lifetime(waiver)
-    return replace(waiver, id=_create(backend, waiver.asset, waiver.check, waiver.to_record()))
+    folder, what = _folder(waiver.asset, waiver.check), f"Waiver of {waiver.check} on {waiver.asset}"
+    return replace(waiver, id=records.create(backend, folder, waiver.to_record(), what))
 
 
 def revoke(backend: Backend, waiver: Waiver, *, by: str, why: str, now: datetime | None = None) -> Waiver:
@@ -189,10 +185,10 @@ def revoke(backend: Backend, waiver: Waiver, *, by: str, why: str, now: datetime
         "waiver": waiver.id,
         "by": revocation.by,
         "why": revocation.why,
-        "at": _to_text(revocation.at),
+        "at": records.time_to_text(revocation.at),
         "token": uuid.uuid4().hex,
     }
-    _create(backend, waiver.asset, waiver.check, document)
+    records.create(backend, _folder(waiver.asset, waiver.check), document, f"Revocation of {waiver.check} on {waiver.asset}")
     return replace(waiver, revocation=revocation)
 
 
@@ -202,7 +198,7 @@ def of_check(backend: Backend, asset: str, check: str) -> list[Waiver]:
     Raises:
         CorruptArtifact: if a record is missing, damaged, misplaced or breaks the rules: then nobody knows what is waived.
     """
-    folder = f"{_PREFIX}{asset_name(asset)}/{check_name(check)}/"
+    folder = f"{_folder(asset, check)}/"
     return _read_all(backend, asset, check, [name for name in names_below(backend, folder) if "/" not in name])
 
 
@@ -226,7 +222,7 @@ def _read_all(backend: Backend, asset: str, check: str, digests: Iterable[str]) 
             if document["schema"] == SCHEMA:
                 waivers[digest] = _waiver(digest, document)
             elif document["schema"] == REVOCATION_SCHEMA:
-                at = _to_time(document["at"])
+                at = records.text_to_time(document["at"])
                 revocations.setdefault(document["waiver"], []).append(Revocation(by=document["by"], why=document["why"], at=at))
             else:
                 raise StoreError(
@@ -239,21 +235,16 @@ def _read_all(backend: Backend, asset: str, check: str, digests: Iterable[str]) 
 
 
 def _read(backend: Backend, asset: str, check: str, digest: str) -> tuple[dict[str, Any], str]:
-    key = _key(asset, check, digest_name(digest))
-    where = f"{backend.url}/{key}"
-    for _ in range(_READS):
-        stored = backend.get(key)
-        if stored is not None and sha256_hex(stored.data) == digest:
-            document = orjson.loads(stored.data)
-            if (document.get("asset"), document.get("check")) != (asset, check):
-                raise CorruptArtifact(f"{where} is about another check.", remedy="Remove it; waivers are not moved.")
-            return document, where
-    raise CorruptArtifact(f"{where} is missing or does not hash to its name.", remedy="Restore it from a backup.")
+    folder = _folder(asset, check)
+    document, where = records.read(backend, folder, digest), f"{backend.url}/{folder}/{digest}.json"
+    if (document.get("asset"), document.get("check")) != (asset, check):
+        raise CorruptArtifact(f"{where} is about another check.", remedy="Remove it; waivers are not moved.")
+    return document, where
 
 
 def _waiver(digest: str, document: Mapping[str, Any]) -> Waiver:
     fields = {key: value for key, value in document.items() if key != "schema"}
-    times = {key: _to_time(fields[key]) for key in ("issued_at", "expires_at")}
+    times = {key: records.text_to_time(fields[key]) for key in ("issued_at", "expires_at")}
     waiver = Waiver(**{**fields, **times, "id": digest, "decision": Decision(fields["decision"])})
     _require_lifetime(waiver)
     return waiver
@@ -268,18 +259,8 @@ def _require_lifetime(waiver: Waiver) -> None:
         )
 
 
-def _create(backend: Backend, asset: str, check: str, document: Mapping[str, Any]) -> str:
-    data = encode(document, f"Waiver of {check} on {asset}")
-    digest = sha256_hex(data)
-    key = _key(asset, check, digest)
-    if not backend.put_if_absent(key, data):
-        raise WaiverError(f"{backend.url}/{key} exists already.", remedy="Issue it again.")
-    return digest
-
-
-def _key(asset: str, check: str, digest: str) -> str:
-    # Checked as one name, so that a listing of all waivers can always be read again.
-    return f"{_PREFIX}{asset_name(f'{asset}/{check_name(check)}/{digest}')}.json"
+def _folder(asset: str, check: str) -> str:
+    return f"{_PREFIX}{asset_name(asset)}/{check_name(check)}"
 
 
 def _finding(waiver: Waiver) -> tuple[object, ...]:
@@ -298,14 +279,7 @@ def _words(text: str, what: str) -> str:
 
 
 def _utc(moment: datetime | None) -> datetime:
-    if moment is not None and moment.tzinfo is None:
-        raise WaiverError(f"The time {moment} has no zone.", remedy="Give it with its offset from UTC.")
-    return (moment or datetime.now(UTC)).astimezone(UTC)
-
-
-def _to_text(moment: datetime) -> str:
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _to_time(text: str) -> datetime:
-    return _utc(datetime.fromisoformat(text))
+    try:
+        return records.utc(moment)
+    except ValueError as error:
+        raise WaiverError(f"A waiver's time: {error}.", remedy="Give it with its offset from UTC.") from error
