@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ftplatform import plots
 from ftplatform.contamination.matching import Comparison, ExactRule
+from ftplatform.contamination.sides import nothing_to_compare
 from ftplatform.rows.masking import excerpt
 from ftplatform.rows.schema import Role
 from ftplatform.statistics.intervals import wilson
@@ -46,21 +47,8 @@ def contamination_exact(train: pa.Table, evals: Mapping[str, pa.Table], rule: Ex
         "config": rule.record(),
         "remedy": _REMEDY,
     }
-    empty = sorted(name for name, size in sizes.items() if not size)
-    if not train.num_rows or not evals or empty:
-        missing = (
-            "no eval set"
-            if not evals
-            else f"eval set(s) without rows: {', '.join(empty)}"
-            if empty
-            else "there are no training rows"
-        )
-        return Verdict(
-            decision=Decision.INSUFFICIENT_EVIDENCE,
-            summary=f"Nothing to compare: {missing}.",
-            n=0,
-            **{**common, "remedy": "Materialize the training rows and every eval set first."},
-        )
+    if (verdict := nothing_to_compare(train, evals, common)) is not None:
+        return verdict
     found = Comparison.of(train, evals, rule)
     hits = found.items()
     checkable = {name: found.checkable.get(name, 0) for name in sizes}

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from ftplatform.contamination.sides import nothing_to_compare
 from ftplatform.rows.masking import mask_text
 from ftplatform.rows.schema import Surface
 from ftplatform.statistics.intervals import wilson
@@ -49,15 +50,8 @@ def group_leakage(train: pa.Table, evals: Mapping[str, pa.Table], *, max_ungroup
         "config": {"max_ungrouped_share": max_ungrouped_share},
         "remedy": _REMEDY,
     }
-    empty = sorted(name for name, table in evals.items() if not table.num_rows)
-    if not train.num_rows or not evals or empty:
-        missing = f"eval set(s) without rows: {', '.join(empty)}" if empty else "no eval set" if not evals else "no training rows"
-        return Verdict(
-            decision=Decision.INSUFFICIENT_EVIDENCE,
-            summary=f"Nothing to compare: {missing}.",
-            n=0,
-            **{**common, "remedy": "Materialize the training rows and every eval set first."},
-        )
+    if (verdict := nothing_to_compare(train, evals, common)) is not None:
+        return verdict
     ours, theirs = _groups(train), pl.concat([_groups(table).with_columns(eval_set=pl.lit(name)) for name, table in evals.items()])
     shared = theirs.join(ours.rename({"row_id": "train_row_id", "rows": "train_rows"}), on=["namespace", "group"])
     shared = shared.sort("eval_set", "group", "namespace").unique(["eval_set", "group"], keep="first", maintain_order=True)

@@ -15,6 +15,7 @@ from ftplatform.contamination.doors import door
 from ftplatform.contamination.near_evidence import marked
 from ftplatform.contamination.near_items import ANSWER, SEED, NearRule, Probes, probes_of, spoken
 from ftplatform.contamination.near_matching import TIERS, near_hits
+from ftplatform.contamination.sides import nothing_to_compare
 from ftplatform.errors import InputDataError
 from ftplatform.rows.normalize import normalize_text
 from ftplatform.rows.schema import Role
@@ -65,15 +66,8 @@ def contamination_near(train: pa.Table, evals: Mapping[str, pa.Table], rule: Nea
         "tier": "n-gram",
         "remedy": _REMEDY,
     }
-    empty = sorted(name for name, table in evals.items() if not table.num_rows)
-    if not train.num_rows or not evals or empty:
-        missing = f"eval set(s) without rows: {', '.join(empty)}" if empty else "no eval set" if not evals else "no training rows"
-        return Verdict(
-            decision=Decision.INSUFFICIENT_EVIDENCE,
-            summary=f"Nothing to compare: {missing}.",
-            n=0,
-            **{**common, "remedy": "Materialize the training rows and every eval set first."},
-        )
+    if (verdict := nothing_to_compare(train, evals, common)) is not None:
+        return verdict
     found_in = [_Comparison.of(train, name, table, rule) for name, table in evals.items()]
     items = pl.concat([comparison.items for comparison in found_in])
     sets = {comparison.eval_set: comparison.counts for comparison in sorted(found_in, key=lambda c: c.eval_set)}

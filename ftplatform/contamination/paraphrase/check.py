@@ -13,6 +13,7 @@ from ftplatform.contamination.paraphrase.encoder import Encoder
 from ftplatform.contamination.paraphrase.pairs import CLEARED, CONFIRMED, OPEN, Comparison, compare
 from ftplatform.contamination.paraphrase.rule import ParaphraseRule
 from ftplatform.contamination.paraphrase.texts import letters, train_texts
+from ftplatform.contamination.sides import nothing_to_compare
 from ftplatform.rows.masking import excerpt, mask_text
 from ftplatform.statistics.intervals import wilson
 from ftplatform.verdict import MAX_EVIDENCE, Decision, Verdict
@@ -71,15 +72,8 @@ def contamination_paraphrase(
         "tier": tier,
         "remedy": _REMEDY,
     }
-    empty = sorted(name for name, table in evals.items() if not table.num_rows)
-    if not train.num_rows or not evals or empty:
-        missing = f"eval set(s) without rows: {', '.join(empty)}" if empty else "no eval set" if not evals else "no training rows"
-        return Verdict(
-            decision=Decision.INSUFFICIENT_EVIDENCE,
-            summary=f"Nothing to compare: {missing}.",
-            n=0,
-            **{**common, "remedy": "Materialize the training rows and every eval set first."},
-        )
+    if (verdict := nothing_to_compare(train, evals, common)) is not None:
+        return verdict
     found = compare(train, evals, rule, encoder, reviewed)
     n = len(found.checkable)
     confirmed = found.pairs.filter(pl.col("status") == CONFIRMED)
