@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from ftplatform.errors import InputDataError
 from ftplatform.kernels.backend import map_blocks, use_numba
 from ftplatform.kernels.blocks import Block, Texts, text_blocks, text_bytes
-from ftplatform.kernels.lsh import band_keys, banding, bucket_pairs, stable_order
+from ftplatform.kernels.lsh import Candidates, band_keys, banding, bucket_pairs, stable_order
 from ftplatform.kernels.minhash import minima, permutations
 from ftplatform.kernels.shingles import WIDTH, ShingleSets, block_shingles, shingle_sets
 from ftplatform.kernels.similarity import connected_components, jaccard, promising
@@ -19,9 +20,10 @@ from ftplatform.kernels.similarity import connected_components, jaccard, promisi
 #: Each further look at a crowd tells its members apart by so many more minima per band, up to so many permutations in all.
 _MORE_ROWS = 3
 _MOST_PERMUTATIONS = 4096
-#: Sets sketched at a time in a further look, and minima of which a byte is kept to sort out candidates by.
+#: Sets sketched at a time in a further look.
 _SETS = 1024
-_DIGEST = 64
+#: Minima of which a byte is kept to sort out candidates by.
+DIGEST = 64
 
 
 @dataclass(frozen=True)
@@ -79,20 +81,66 @@ def near_duplicate_clusters(
             f"threshold {threshold} is not in (0, 1] or recall {recall} not in (0, 1)", remedy="Use values such as 0.8 and 0.98."
         )
     bands, rows = banding(threshold, num_perm, recall)
-    sketch = _sketch(texts, bands, rows, num_perm, width, seed, workers)
-    nodes, node_of, weights = _exact_copies(sketch)
-    found = bucket_pairs(sketch.keys, nodes, workers=workers)
-    digests = sketch.digests
-    likely = promising(digests, nodes[found.left], digests, nodes[found.right], threshold, workers=workers)
-    left, right, crowd = found.left[likely], found.right[likely], found.crowded
-    del sketch, digests
+    corpus = _TextColumn(texts, _sketch(texts, bands, rows, num_perm, width, seed, workers), width, workers)
+    return clusters_of(corpus, threshold, recall=recall, rows=rows, seed=seed)
+
+
+class Sets(Protocol):
+    """Shingle sets of chosen rows, wherever they lie."""
+
+    def __len__(self) -> int: ...
+
+    def similarity(self, left: NDArray[np.int64], right: NDArray[np.int64], threshold: float = 0.0) -> NDArray[np.float64]:
+        """`similarity.jaccard` of pairs of sets, given by position."""
+        ...
+
+    def bucket_pairs(self, index: NDArray[np.int64], bands: int, rows: int, seed: int) -> Candidates:
+        """Pairs of positions in `index` whose sets share one of `bands` bands of `rows` further minima (`set_keys`)."""
+        ...
+
+
+class Corpus(Protocol):
+    """What clustering asks about n sketched rows, in memory or in files on many machines. Rows are given by position, ascending."""
+
+    @property
+    def sequence(self) -> NDArray[np.uint64]:
+        """Hash of each row's words in order. Shape (n,)."""
+        ...
+
+    @property
+    def wordy(self) -> NDArray[np.bool_]:
+        """Whether each row has words. Shape (n,)."""
+        ...
+
+    def bucket_pairs(self, rows: NDArray[np.int64]) -> Candidates:
+        """Pairs of positions in `rows` whose sketches share a band key."""
+        ...
+
+    def promising(self, left: NDArray[np.int64], right: NDArray[np.int64], threshold: float) -> NDArray[np.bool_]:
+        """`similarity.promising` of pairs of rows, by `DIGEST` low bytes of their minima."""
+        ...
+
+    def sets(self, rows: NDArray[np.int64]) -> Sets:
+        """Shingle sets of these rows. Asked last: sketches may be let go."""
+        ...
+
+
+def clusters_of(corpus: Corpus, threshold: float, *, recall: float, rows: int, seed: int) -> Clusters:
+    """Clusters of sketched rows (`near_duplicate_clusters`), of which each band has `rows` minima."""
+    nodes, node_of, weights = _exact_copies(corpus.sequence, corpus.wordy)
+    # Rows without words all have the key of the empty set, and are nobody's duplicate.
+    worded = np.flatnonzero(corpus.wordy[nodes])
+    found = corpus.bucket_pairs(nodes[worded])
+    left, right, crowd = worded[found.left], worded[found.right], worded[found.crowded]
+    likely = corpus.promising(nodes[left], nodes[right], threshold)
+    left, right = left[likely], right[likely]
     met = np.zeros(len(nodes), bool)
     met[left] = met[right] = met[crowd] = True
     involved = np.flatnonzero(met)
-    sets = shingle_sets(texts, width, rows=nodes[involved], workers=workers)
+    sets = corpus.sets(nodes[involved])
     position = np.zeros(len(nodes), np.int64)
     position[involved] = np.arange(len(involved))
-    pairs = _verified(sets, position[left], position[right], threshold, workers)
+    pairs = _verified(sets, position[left], position[right], threshold)
     crowd, weights = position[crowd], weights[involved]
     while len(crowd):
         # A crowded bucket says that its members agree in too few minima to be told apart: those that still stand for themselves
@@ -103,12 +151,12 @@ def near_duplicate_clusters(
         crowd = crowd[representative[crowd] == crowd]
         if len(crowd) < 2 or bands * rows > _MOST_PERMUTATIONS:
             break
-        again = bucket_pairs(_set_keys(sets, crowd, bands, rows, seed, workers), workers=workers)
-        more = _verified(sets, crowd[again.left], crowd[again.right], threshold, workers)
+        again = sets.bucket_pairs(crowd, bands, rows, seed)
+        more = _verified(sets, crowd[again.left], crowd[again.right], threshold)
         pairs, crowd = _united(pairs, more), crowd[again.crowded]
     component, representative = _medoids(len(sets), pairs, weights)
     similarity = np.ones(len(nodes))
-    similarity[involved] = jaccard(sets, np.arange(len(sets)), sets, representative, workers=workers)
+    similarity[involved] = sets.similarity(np.arange(len(sets)), representative)
     cluster_of, medoid_of = np.arange(len(nodes)), np.arange(len(nodes))
     cluster_of[involved], medoid_of[involved] = involved[component], involved[representative]
     return Clusters(
@@ -120,9 +168,74 @@ def near_duplicate_clusters(
     )
 
 
+def set_keys(
+    sets: ShingleSets, index: NDArray[np.int64], bands: int, rows: int, seed: int, workers: int | None
+) -> NDArray[np.uint32]:
+    """Band keys of the chosen sets, (bands, len(index)), with permutations of their own."""
+    chosen = permutations(-(-bands * rows // 64) * 64, seed + bands * rows)  # whole vectors of permutations cost least
+    keys, compiled = np.empty((bands, len(index)), np.uint32), use_numba(4 * bands * rows * len(index))
+
+    def fill(start: int) -> None:
+        part = sets.take(index[start : start + _SETS])
+        keys[:, start : start + _SETS] = band_keys(
+            minima(part.values, part.offsets, chosen, compiled), bands, rows, compiled=compiled
+        )
+
+    for _ in map_blocks(fill, range(0, len(index), _SETS), workers):
+        pass
+    return keys
+
+
+class _TextColumn:
+    """A column in memory."""
+
+    def __init__(self, texts: Texts, sketch: _Sketch, width: int, workers: int | None) -> None:
+        self._texts, self._width, self._workers = texts, width, workers
+        self._sketch: _Sketch | None = sketch
+
+    @property
+    def _sketched(self) -> _Sketch:
+        assert self._sketch is not None, "sets are asked for last"
+        return self._sketch
+
+    @property
+    def sequence(self) -> NDArray[np.uint64]:
+        return self._sketched.sequence
+
+    @property
+    def wordy(self) -> NDArray[np.bool_]:
+        return self._sketched.wordy
+
+    def bucket_pairs(self, rows: NDArray[np.int64]) -> Candidates:
+        return bucket_pairs(self._sketched.keys, rows, workers=self._workers)
+
+    def promising(self, left: NDArray[np.int64], right: NDArray[np.int64], threshold: float) -> NDArray[np.bool_]:
+        digests = self._sketched.digests
+        return promising(digests, left, digests, right, threshold, workers=self._workers)
+
+    def sets(self, rows: NDArray[np.int64]) -> Sets:
+        self._sketch = None  # keys and digests are the largest things in memory, and the sets come next
+        return _SetsInMemory(shingle_sets(self._texts, self._width, rows=rows, workers=self._workers), self._workers)
+
+
+@dataclass(frozen=True)
+class _SetsInMemory:
+    values: ShingleSets
+    workers: int | None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def similarity(self, left: NDArray[np.int64], right: NDArray[np.int64], threshold: float = 0.0) -> NDArray[np.float64]:
+        return jaccard(self.values, left, self.values, right, threshold=threshold, workers=self.workers)
+
+    def bucket_pairs(self, index: NDArray[np.int64], bands: int, rows: int, seed: int) -> Candidates:
+        return bucket_pairs(set_keys(self.values, index, bands, rows, seed, self.workers), workers=self.workers)
+
+
 @dataclass(frozen=True)
 class _Sketch:
-    """Band keys, uint32 (bands, n); low bytes of minima, uint8 (n, at most `_DIGEST`); word-sequence hashes, uint64 (n,); whether a
+    """Band keys, uint32 (bands, n); low bytes of minima, uint8 (n, at most `DIGEST`); word-sequence hashes, uint64 (n,); whether a
     row has words, (n,)."""
 
     keys: NDArray[np.uint32]
@@ -133,7 +246,7 @@ class _Sketch:
 
 def _sketch(texts: Texts, bands: int, rows: int, num_perm: int, width: int, seed: int, workers: int | None) -> _Sketch:
     n, compiled, chosen = len(texts), use_numba(text_bytes(texts)), permutations(num_perm, seed)
-    digest = min(num_perm, _DIGEST)
+    digest = min(num_perm, DIGEST)
     sketch = _Sketch(np.empty((bands, n), np.uint32), np.empty((n, digest), np.uint8), np.empty(n, np.uint64), np.empty(n, bool))
 
     def fill(block: Block) -> None:
@@ -150,11 +263,13 @@ def _sketch(texts: Texts, bands: int, rows: int, num_perm: int, width: int, seed
     return sketch
 
 
-def _exact_copies(sketch: _Sketch) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def _exact_copies(
+    sequence: NDArray[np.uint64], wordy: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Rows that are the first of their words (every row without words is), position there of each row, and how often it occurs."""
-    order = stable_order(sketch.sequence)
-    ordered = sketch.sequence[order]
-    new = np.concatenate([[True], ordered[1:] != ordered[:-1]]) | ~sketch.wordy[order] if len(order) else np.zeros(0, bool)
+    order = stable_order(sequence)
+    ordered = sequence[order]
+    new = np.concatenate([[True], ordered[1:] != ordered[:-1]]) | ~wordy[order] if len(order) else np.zeros(0, bool)
     first = order[new][np.cumsum(new) - 1]
     first_of = np.empty(len(order), np.int64)
     first_of[order] = first
@@ -165,8 +280,8 @@ def _exact_copies(sketch: _Sketch) -> tuple[NDArray[np.int64], NDArray[np.int64]
     return nodes, node_of, np.bincount(node_of, minlength=len(nodes)).astype(float)
 
 
-def _verified(sets: ShingleSets, left: NDArray[np.int64], right: NDArray[np.int64], threshold: float, workers: int | None) -> Pairs:
-    similarity = jaccard(sets, left, sets, right, threshold=threshold, workers=workers)
+def _verified(sets: Sets, left: NDArray[np.int64], right: NDArray[np.int64], threshold: float) -> Pairs:
+    similarity = sets.similarity(left, right, threshold)
     similar = similarity >= threshold
     return Pairs(left[similar], right[similar], similarity[similar])
 
@@ -187,21 +302,3 @@ def _medoids(n: int, pairs: Pairs, weights: NDArray[np.float64]) -> tuple[NDArra
     medoid = np.empty(n, np.int64)
     medoid[component[best_first[at]]] = best_first[at]
     return component, medoid[component]
-
-
-def _set_keys(
-    sets: ShingleSets, index: NDArray[np.int64], bands: int, rows: int, seed: int, workers: int | None
-) -> NDArray[np.uint32]:
-    """Band keys of the chosen sets, (bands, len(index)), with permutations of their own."""
-    chosen = permutations(-(-bands * rows // 64) * 64, seed + bands * rows)  # whole vectors of permutations cost least
-    keys, compiled = np.empty((bands, len(index)), np.uint32), use_numba(4 * bands * rows * len(index))
-
-    def fill(start: int) -> None:
-        part = sets.take(index[start : start + _SETS])
-        keys[:, start : start + _SETS] = band_keys(
-            minima(part.values, part.offsets, chosen, compiled), bands, rows, compiled=compiled
-        )
-
-    for _ in map_blocks(fill, range(0, len(index), _SETS), workers):
-        pass
-    return keys

@@ -14,7 +14,7 @@ from ftplatform_tests.projects import REPOSITORY
 
 PACKAGE = REPOSITORY / "ftplatform"
 #: What every domain package may stand on.
-GROUND = {"rows", "kernels", "store", "statistics", "plots", "verdict", "canonical", "errors", "progress"}
+GROUND = {"rows", "kernels", "engine", "store", "statistics", "plots", "verdict", "canonical", "errors", "progress"}
 DOMAIN = {
     "licensing",
     "feedback",

@@ -163,3 +163,11 @@ def test_no_rows(backend: str) -> None:
 def test_settings_out_of_range(threshold: float, recall: float) -> None:
     with pytest.raises(InputDataError, match=r"not in \(0, 1"):
         near_duplicate_clusters(pl.Series(["a"]), threshold, recall=recall)
+
+
+def test_many_rows_without_words_crowd_nothing() -> None:
+    texts = pa.array(["?!" if i % 2 else "🙂" for i in range(80)] + ["one and the same sentence twice"] * 2)
+    found = near_duplicate_clusters(texts, 0.7)
+    assert found.similarity.tolist() == [1.0] * 82
+    assert found.cluster.tolist() == [*range(81), 80]
+    assert not found.sampled
