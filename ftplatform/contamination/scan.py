@@ -7,7 +7,6 @@ tokens than an n-gram has is found where it is the whole of a text.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,13 +15,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ftplatform.contamination import scan_compiled
-from ftplatform.contamination.scan_compiled import WHOLE_STEP
+from ftplatform.contamination.scan_compiled import WHOLE_STEP, scan_texts
 from ftplatform.contamination.scan_tokens import TOKEN_STEP, TextBlock, TokenHashes, hash_tokens, powers, text_blocks
-from ftplatform.errors import InputDataError
+from ftplatform.kernels.backend import use_numba
 
-#: Environment variable: `numba` or `numpy` forces one implementation; the hits are the same.
-KERNELS_VARIABLE = "FTPLATFORM_KERNELS"
 #: Bytes after which compiled code has earned the time to load it (.7 s, against some 7 ns a byte saved).
 _EARNED = 100 << 20
 _TOKEN_INVERSE = np.uint64(pow(int(TOKEN_STEP), -1, 1 << 64))
@@ -129,18 +125,13 @@ class Scanner:
     NumPy does the work until the texts are so many that compiled code pays for its loading; the hits do not depend on it.
 
     Raises:
-        InputDataError: if FTPLATFORM_KERNELS names something else than numba or numpy, or numba without numba being there.
+        KernelUnavailable: if the environment asks for kernels that are not there.
     """
 
     def __init__(self, index: NgramIndex) -> None:
         self.index = index
         self._seen = 0
-        self._wish = os.environ.get(KERNELS_VARIABLE, "").strip().lower()
-        if self._wish not in ("", "numba", "numpy"):
-            raise InputDataError(f"{KERNELS_VARIABLE} is {self._wish!r}.", remedy="Set it to numba or numpy, or not at all.")
-        self._compiled = self._wish != "numpy" and scan_compiled.available()
-        if self._wish == "numba" and not self._compiled:
-            raise InputDataError(f"{KERNELS_VARIABLE} asks for numba, which is not installed.", remedy="Install numba or unset it.")
+        use_numba(0)  # says at once what cannot be had
 
     def scan(self, texts: pa.Array | pa.ChunkedArray, owners: NDArray[np.int64] | None = None) -> Hits:
         """Hits in these texts, in their order; `owners` as in `scan_tokens.text_blocks`."""
@@ -152,8 +143,7 @@ class Scanner:
 
     def _scan_block(self, block: TextBlock) -> tuple[NDArray[np.int64], ...]:
         self._seen += len(block.data)
-        compiled = self._compiled and (self._wish == "numba" or self._seen > _EARNED)
-        text, position, gram = (_scan_compiled if compiled else _scan_numpy)(block, self.index)
+        text, position, gram = (_scan_compiled if use_numba(self._seen, _EARNED) else _scan_numpy)(block, self.index)
         return block.owners[text], position.astype(np.int64), gram.astype(np.int64)
 
 
@@ -178,7 +168,7 @@ def all_tokens(texts: pa.Array | pa.ChunkedArray) -> TokenHashes:
 def _scan_compiled(block: TextBlock, index: NgramIndex) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     text, position, gram = (np.empty(len(block.data), np.int32) for _ in range(3))
     slot_keys, slot_grams = index.slots
-    found = scan_compiled.kernel()(
+    found = scan_texts(
         block.data,
         block.offsets,
         block.owners,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from ftplatform.contamination.scan_tokens import BLANK, BYTE_STEP, IS_DIGIT, KINDS, MIX, OPERATOR, SYMBOL, TOKEN_STEP, VALUES, WORD
+from ftplatform.kernels.backend import Compiled
 
 _TOKEN_INVERSE = np.uint64(pow(int(TOKEN_STEP), -1, 1 << 64))
 #: Added to the hash of a whole text per token it has, so that it cannot be taken for an n-gram or a text of another length.
@@ -19,23 +17,8 @@ _0, _1, _6, _12, _20, _29, _32, _63 = (np.uint64(n) for n in (0, 1, 6, 12, 20, 2
 _WORD_VALUES = np.where(KINDS == WORD, VALUES, _0)
 
 
-def available() -> bool:
-    """Whether numba is installed."""
-    return find_spec("numba") is not None
-
-
-@cache
-def kernel() -> Callable[..., int]:
-    """The compiled loop. Compiling takes seconds once, loading the cached code a good half second."""
-    import numba
-
-    try:
-        return numba.njit(cache=True)(_scan)
-    except RuntimeError:  # no folder for the cache is writable
-        return numba.njit(_scan)
-
-
-def _scan(
+@Compiled
+def scan_texts(
     data: Any,
     offsets: Any,
     owners: Any,

@@ -28,8 +28,8 @@ class KernelUnavailable(FtplatformError):
     """The implementation asked for does not exist or is not installed."""
 
 
-def use_numba(work: int) -> bool:
-    """Whether `work` bytes are to be processed by the compiled kernels.
+def use_numba(work: int, from_bytes: int = NUMBA_FROM_BYTES) -> bool:
+    """Whether `work` bytes are to be processed by the compiled kernels: from `from_bytes` on, or less where numba is loaded already.
 
     Raises:
         KernelUnavailable: the environment variable names something else, or numba without its being installed.
@@ -42,7 +42,7 @@ def use_numba(work: int) -> bool:
         raise KernelUnavailable(f"{VARIABLE}=numba, but numba is not installed.", remedy="Install numba, or unset the variable.")
     if asked or not installed:
         return asked == "numba"
-    return work >= (NUMBA_LOADED_FROM_BYTES if Compiled.loaded else NUMBA_FROM_BYTES)
+    return work >= (NUMBA_LOADED_FROM_BYTES if Compiled.loaded else from_bytes)
 
 
 @functools.cache

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftplatform.contamination import scan as scan_module
-from ftplatform.contamination.scan import KERNELS_VARIABLE, NgramIndex, Scanner, all_tokens, scan
+from ftplatform.contamination.scan import NgramIndex, Scanner, all_tokens, scan
 from ftplatform.contamination.scan_tokens import text_blocks
-from ftplatform.errors import InputDataError
+from ftplatform.kernels import backend
+from ftplatform.kernels.backend import VARIABLE
 from ftplatform.rows.normalize import normalize_text
 
 BOTH = pytest.mark.parametrize("kernels", ["numpy", "numba"])
@@ -81,7 +82,7 @@ TEXTS = st.lists(WORDS, max_size=12).flatmap(lambda w: st.sampled_from(["", " ",
 @BOTH
 @pytest.mark.parametrize("width", [1, 2, 5])
 def test_hits_are_those_of_plain_python(kernels: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KERNELS_VARIABLE, kernels)
+    monkeypatch.setenv(VARIABLE, kernels)
     items = [*ODD, "the cat sat on the mat", "cat sat on the mat today 5 - 3"]
     texts = [None, *reversed(items), "x 5-3 = 2", "the “cat” sat, on the mat!", "x" * 5000]
     assert ours(items, texts, width) == plain(items, texts, width)
@@ -92,7 +93,7 @@ def test_hits_are_those_of_plain_python(kernels: str, width: int, monkeypatch: p
 @given(items=st.lists(TEXTS, max_size=4), texts=st.lists(st.none() | TEXTS, max_size=5), width=st.integers(1, 4))
 def test_hits_are_those_of_plain_python_for_any_text(kernels: str, items: list[str], texts: list[str | None], width: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(KERNELS_VARIABLE, kernels)
+        patch.setenv(VARIABLE, kernels)
         assert ours(items, texts, width) == plain(items, texts, width)
 
 
@@ -117,7 +118,7 @@ def test_a_table_of_word_bytes_alone_would_miss_a_quoted_copy() -> None:
 
 @BOTH
 def test_a_turn_of_a_megabyte(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KERNELS_VARIABLE, kernels)
+    monkeypatch.setenv(VARIABLE, kernels)
     item = "one two three four five six"
     long = "lorem ipsum " * 120_000 + item + " dolor" * 1000
     assert ours([item], ["", long, "z" * 1_500_000, "🙂" * 300_000 + " " + item], 6) == [(1, 240_000, 0, 0), (3, 0, 0, 0)]
@@ -127,7 +128,7 @@ def test_a_turn_of_a_megabyte(kernels: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_consecutive_texts_of_an_owner_are_one_stream_but_short_items_are_whole_texts(
     kernels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(KERNELS_VARIABLE, kernels)
+    monkeypatch.setenv(VARIABLE, kernels)
     index = NgramIndex.of(pa.array(["a b c d", "yes please"]), 4)
     hits = Scanner(index).scan(
         pa.array(["a b", "c d", "yes", "please", "yes please", "a b", "c d"]), np.array([3, 3, 5, 5, 5, 7, 8])
@@ -138,7 +139,7 @@ def test_consecutive_texts_of_an_owner_are_one_stream_but_short_items_are_whole_
 
 @BOTH
 def test_blocks_are_scanned_as_one(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KERNELS_VARIABLE, kernels)
+    monkeypatch.setenv(VARIABLE, kernels)
     items = [f"item number {i} stands here" for i in range(300)]
     texts = [f"{i} {'word ' * (i % 40)} {items[i % 300]} – end" for i in range(9000)]
     index = NgramIndex.of(pa.array(items), 5)
@@ -162,16 +163,18 @@ def test_owners_are_not_cut_by_blocks_and_slices_of_arrays_are_read_from_their_p
 
 
 def test_large_inputs_change_to_compiled_code_in_midstream_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(KERNELS_VARIABLE, raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     index = NgramIndex.of(pa.array(["a b c"]), 3)
     texts = pa.array([f"a b c {i}" for i in range(50)] * 2)
     used = []
+    monkeypatch.setattr(backend.Compiled, "loaded", False)
     original = scan_module._scan_compiled
     monkeypatch.setattr(scan_module, "_scan_compiled", lambda *a: used.append(1) or original(*a))
     scanner = Scanner(index)
     before = scanner.scan(texts)
     assert not used
     monkeypatch.setattr(scan_module, "_EARNED", 10)
+    monkeypatch.setattr(backend, "NUMBA_LOADED_FROM_BYTES", 10)
     after = scanner.scan(texts)
     assert used
     assert np.array_equal(before.owners, after.owners)
@@ -179,15 +182,15 @@ def test_large_inputs_change_to_compiled_code_in_midstream_without_a_trace(monke
 
 
 def test_without_numba_numpy_does_it_and_a_wish_that_cannot_be_met_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan_module.scan_compiled, "available", lambda: False)
+    monkeypatch.setattr(backend, "_installed", lambda: False)
     monkeypatch.setattr(scan_module, "_EARNED", 0)
-    monkeypatch.delenv(KERNELS_VARIABLE, raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     assert ours(["a b c"], ["x a b c"], 3) == [(0, 1, 0, 0)]
-    monkeypatch.setenv(KERNELS_VARIABLE, "numba")
-    with pytest.raises(InputDataError, match="not installed"):
+    monkeypatch.setenv(VARIABLE, "numba")
+    with pytest.raises(backend.KernelUnavailable, match="not installed"):
         ours(["a"], ["a"], 1)
-    monkeypatch.setenv(KERNELS_VARIABLE, "fortran")
-    with pytest.raises(InputDataError, match="numba or numpy"):
+    monkeypatch.setenv(VARIABLE, "fortran")
+    with pytest.raises(backend.KernelUnavailable, match="fortran"):
         ours(["a"], ["a"], 1)
 
 
