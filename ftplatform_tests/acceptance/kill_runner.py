@@ -59,14 +59,17 @@ def main() -> None:
                 code = run(project, None if order == "everything" else CHANGED)
             finally:
                 os._exit(code)
-        killed = False
+        ended, status = 0, 0
         if order.isdigit():
-            time.sleep(int(order) / 1000)
-            os.kill(pid, signal.SIGKILL)
-            killed = True
-        _, status = os.waitpid(pid, 0)
+            while not ended and time.monotonic() < started + int(order) / 1000:
+                time.sleep(0.002)
+                ended, status = os.waitpid(pid, os.WNOHANG)
+            if not ended:
+                os.kill(pid, signal.SIGKILL)
+        if not ended:
+            _, status = os.waitpid(pid, 0)
         answer = {
-            "killed": killed and os.WIFSIGNALED(status),
+            "killed": os.WIFSIGNALED(status),
             "code": os.waitstatus_to_exitcode(status),
             "seconds": time.monotonic() - started,
         }

@@ -75,11 +75,15 @@ def kill_runs(file: Path, kills: int, tmp_path: Path) -> dict[str, set[str]]:
         length = runner("finish")["seconds"]
         rng = random.Random(0)
         known: dict[str, set[str]] = {asset: set() for asset in assets}
-        killed = 0
-        for number in range(kills):
+        killed = number = 0
+        while killed < kills:
+            assert number < 3 * kills, "the kills come too late to hit anything"
             change(number)
             before = {asset: head.snapshot for asset in assets if (head := store().head(asset))}
-            killed += runner(str(rng.randrange(20, int(length * 1000))))["killed"]
+            ended = runner(str(rng.randrange(20, int(length * 1000))))
+            killed += ended["killed"]
+            # A machine that got faster meanwhile ends runs before their kill: aim within what they take now.
+            length = length if ended["killed"] else ended["seconds"]
             opened = store()
             for asset in assets:
                 head = opened.head(asset)
@@ -88,11 +92,11 @@ def kill_runs(file: Path, kills: int, tmp_path: Path) -> dict[str, set[str]]:
                     # Old or new, never half: a head that moved names a snapshot all of whose bytes hash to their names.
                     assert opened.verify(head.snapshot) == []
                     known[asset].add(head.snapshot)
-        assert killed >= kills * 0.6, "the kills came too late to hit anything"
+            number += 1
 
         assert runner("everything")["code"] == 0, (tmp_path / "runner.log").read_text()
         read = store().current("raw/tickets").facts["counts"]["read"]
-        assert read == 120 + 1 + (kills - 1) % 7
+        assert read == 120 + 1 + (number - 1) % 7
         assert store().verify(RELEASED) == []
         assert store().current(RELEASED).digest not in known[RELEASED], "the last change has reached the release"
         return known
