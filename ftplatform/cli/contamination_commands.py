@@ -41,7 +41,7 @@ def pairs(
     train = store.current(_known(plan, asset)).read_table(ROWS_FILE[family_of(asset)])
     evals = {
         name: store.current(asset_name(Family.EVAL_SETS, name)).read_table("rows.parquet")
-        for name in plan.project.eval_sets.keys() - withheld_names(plan.project)
+        for name in sorted(plan.project.eval_sets.keys() - withheld_names(plan.project))
     }
     found = paraphrase_pairs(train, evals, encoder=encoder_of(plan), reviewed=paraphrase_verdicts(store, asset)).to_pylist()
     waiting = [pair for pair in found if pair["status"] == "open"]

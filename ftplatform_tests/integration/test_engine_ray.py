@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import subprocess
@@ -26,7 +25,6 @@ from ftplatform_tests.unit.kernels.test_clusters import crowded_texts
 
 #: Ray takes 127.0.0.1 for the machine's outer address, where a cluster of tests does not listen, unless told that there are no others.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is optional")
 
 
 @pytest.fixture(scope="module")

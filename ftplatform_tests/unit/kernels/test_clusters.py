@@ -67,7 +67,6 @@ def test_real_texts_with_planted_copies(backend: str, planted: list[str]) -> Non
 
 
 def test_backends_and_threads_agree(planted: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("numba")
     results = []
     for backend, workers in (("numba", 1), ("numba", 3), ("numpy", 1), ("numpy", 3)):
         monkeypatch.setenv("FTPLATFORM_KERNELS", backend)

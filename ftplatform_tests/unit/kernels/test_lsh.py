@@ -33,7 +33,6 @@ def test_candidates_are_the_pairs_that_share_a_band(backend: str, seed: int, n: 
 
 
 def test_backends_pair_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("numba")
     keys = np.random.default_rng(0).integers(0, 60, (5, 3000), dtype=np.uint32) ** 5  # buckets of fifty
     found = []
     for backend in ("numba", "numpy"):
