@@ -40,6 +40,7 @@ class Lineage:
                 *(asset_name(Family.RAW, source) for source in dataset.sources),
                 *(asset_name(Family.SYNTHETIC, synthetic) for synthetic in dataset.synthetic),
                 *(asset_name(Family.FEEDBACK, feedback) for feedback in dataset.feedback),
+                *([asset_name(Family.BASE_MODELS, dataset.hardness_model)] if dataset.hardness_model else []),
             ]
             parents[asset_name(Family.SPLITS, name)] = [asset_name(Family.CORPORA, name)]
         for name, adapter in project.adapters.items():

@@ -258,6 +258,9 @@ class Dataset(Model):
     """Near-duplicate settings."""
     production_inputs: Name | None = None
     """Source holding what users really type; the user turns of the mix are compared with it."""
+    discover_slices: bool = False
+    """Also protect what nobody declared: small clusters of alike questions or conversations and, with `hardness_model`, the tenth of
+    the rows with the highest loss. They become tags of the rows."""
     hardness_model: Name | None = None
     """Base model whose loss says which rows are hard; without one odd wording stands in."""
     owner: Owner | None = None

@@ -58,19 +58,30 @@ def assign_slices(table: pa.Table, rules: Mapping[str, SliceRule]) -> pa.Table:
     Raises:
         ProjectError: a regular expression RE2 does not accept, named with its slice.
     """
-    if not rules:
-        return table
-    positions: list[np.ndarray] = []
-    tags: list[np.ndarray] = []
+    parts = [_no_tags()]
     for name, rule in rules.items():
         members = np.flatnonzero(matching_rows(table, rule, name))
-        positions.append(members)
-        tags.append(np.full(len(members), name, dtype=object))
-    own = _own_tags(table)
-    added = pl.DataFrame(
-        {"row": np.concatenate(positions).astype(np.int64), "tag": pl.Series(np.concatenate(tags).tolist(), dtype=pl.String)}
-    )
-    combined = pl.concat([own, added]).unique().sort("row", "tag")
+        parts.append(pl.DataFrame({"row": members, "tag": [name] * len(members)}, schema=_no_tags().schema))
+    return _tagged(table, pl.concat(parts))
+
+
+def add_slices(table: pa.Table, membership: pl.DataFrame) -> pa.Table:
+    """The same rows with further tags.
+
+    Args:
+        table: rows with `ROW_SCHEMA`.
+        membership: `row_id` and `slice`, in any order; ids that are not in the table do no harm.
+    """
+    places = pl.DataFrame({"row_id": table["row_id"]}).with_row_index("row")
+    found = places.join(membership, on="row_id").select(pl.col("row").cast(pl.Int64), tag=pl.col("slice").cast(pl.String))
+    return _tagged(table, found)
+
+
+def _tagged(table: pa.Table, added: pl.DataFrame) -> pa.Table:
+    """`table` with tags (`row`, `tag`) added to those its rows have."""
+    if added.is_empty():
+        return table
+    combined = pl.concat([_own_tags(table), added]).unique().sort("row", "tag")
     lengths = np.bincount(combined["row"].to_numpy(), minlength=table.num_rows)
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
     field = ROW_SCHEMA.field("slices")
@@ -124,6 +135,10 @@ def _matching_text(table: pa.Table, rule: SliceRule, name: str) -> np.ndarray:
     mask = np.zeros(table.num_rows, dtype=bool)
     mask[flat.column("row").to_numpy()[found.to_numpy()]] = True
     return mask
+
+
+def _no_tags() -> pl.DataFrame:
+    return pl.DataFrame(schema={"row": pl.Int64, "tag": pl.String})
 
 
 def _own_tags(table: pa.Table) -> pl.DataFrame:

@@ -133,3 +133,44 @@ def test_nothing_is_lost_from_small_sources(world):
     parts = [split.read_table(f"{name}.parquet") for name in ("train", "eval", "removed")]
     assert sum(part.num_rows for part in parts) == store.current("corpora/one").read_table("rows.parquet").num_rows
     assert len(dialogues(120, seed=1)) == 120
+
+
+def complaints() -> list[dict[str, Any]]:
+    """Eleven customers whose refund was taken back, in nearly the same words; no tag says that they belong together."""
+    adverbs = ("never", "just", "secretly", "still", "calmly", "wrongly", "also", "somehow", "twice", "again", "today")
+    made = []
+    for number, adverb in enumerate(adverbs):
+        asked = f"you people {adverb} reversed my refund for the broken juicer, this is theft, give the whole amount back at once"
+        messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": "You are right, and you get it back."}]
+        made.append({"messages": messages, "group": f"complaint-{number}"})
+    return made
+
+
+def test_a_slice_nobody_declared_is_found_and_survives(tmp_path: Path):
+    def removing(project: dict[str, Any]) -> None:
+        repetitive(project)
+        project["datasets"]["one"] |= {"dedup": {"method": "remove", "threshold": 0.5}, "reserve": {"fraction": 0.0}}
+        project["adapters"]["first"]["release"] = False
+
+    file = small_project(tmp_path, removing)
+    write_jsonl(tmp_path / "data" / "tickets.jsonl", dialogues(400, seed=1))
+    write_jsonl(tmp_path / "data" / "forms.jsonl", complaints())
+    survivors = {}
+    for discover in (False, True):
+        plan = edit(file, lambda project, on=discover: project["datasets"]["one"].update(discover_slices=on))
+        with dg.DagsterInstance.ephemeral() as instance:
+            running.materialize(plan, instance, f'+key:"{SPLIT}"')
+        train = plan.open_store().current(SPLIT).read_table("train.parquet").to_pylist()
+        survivors[discover] = [row for row in train if row["source"] == "raw/forms"]
+        assert decisions(file, SPLIT)["slice_survival"] == "pass"
+    assert len(survivors[False]) == 1, "undeclared, ten of eleven go and no check has anything to say"
+    assert len(survivors[True]) == 5
+    (name,) = {tag for row in survivors[True] for tag in row["slices"] if tag != "high loss"}
+    assert "reversed" in name
+
+    corpus = plan.open_store().current("corpora/one")
+    assert {ref.asset: ref.role for ref in corpus.inputs}["base_models/base"] == "selection"
+    losses = corpus.read_table("losses.parquet").to_pylist()
+    assert len(losses) == corpus.read_table("rows.parquet").num_rows
+    found = set(corpus.read_table("discovered_slices.parquet")["slice"].to_pylist())
+    assert {"high loss", name} <= found

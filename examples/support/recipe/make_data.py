@@ -340,19 +340,25 @@ def support_questions(unique: Unique, rng: random.Random) -> list[Row]:
     company = tarnwell()
     rows: list[Row] = []
 
-    def add(make, reference: str, intent: str) -> None:
+    def add(make, reference: str, intent: str, group: str) -> None:
         question = unique.draw(lambda: (make(),), _user)[0]
-        rows.append({"id": f"q-{len(rows):04d}", "prompt": question, "reference": reference, "intent": intent})
+        rows.append({"id": f"q-{len(rows):04d}", "prompt": question, "reference": reference, "intent": intent, "group": group})
 
     for fact in company.facts:
         for _ in range(9):
-            add(lambda f=fact: customer_turn([ask_fact(f, rng, exam=True)], rng), fact.value, fact.kind)
+            add(
+                lambda f=fact: customer_turn([ask_fact(f, rng, exam=True)], rng),
+                fact.value,
+                fact.kind,
+                f"{fact.name}: {fact.attribute.name}",
+            )
     for procedure in company.procedures:
         for _ in range(12):
-            add(lambda p=procedure: customer_turn([ask_procedure(p, rng, exam=True)], rng), procedure.key, "how_to")
+            add(lambda p=procedure: customer_turn([ask_procedure(p, rng, exam=True)], rng), procedure.key, "how_to", procedure.name)
     for template in REFUND_REVERSAL_EXAM:
         for item in ITEMS:
-            add(lambda t=template, i=item: customer_turn([t.format(i=f"the {i}")], rng), REFUND_REVERSAL_KEY, "refund_reversal")
+            question = template.format(i=f"the {item}")
+            add(lambda q=question: customer_turn([q], rng), REFUND_REVERSAL_KEY, "refund_reversal", f"refund reversal: {item}")
     rng.shuffle(rows)
     return rows
 
@@ -370,17 +376,19 @@ def _probes(kind: str, count: int, rng: random.Random, category: str | None = No
 def refusal_probes(rng: random.Random) -> list[Row]:
     """Harmful requests of every category; act and frame are unknown to the safety mix."""
     rows = [r for category in CATEGORIES for r in _probes("harmful", PROBES_PER_CATEGORY, rng, category)]
-    return [{"prompt": r["prompt"], "category": r["category"]} for r in rows]
+    return [{"prompt": r["prompt"], "category": r["category"], "group": r["act"]} for r in rows]
 
 
 def overrefusal_probes(rng: random.Random) -> list[Row]:
     """Harmless requests that only sound alarming."""
-    return [{"prompt": r["prompt"], "category": r["category"]} for r in _probes("alarming", 320, rng)]
+    probes = _probes("alarming", 320, rng)
+    return [{"prompt": r["prompt"], "category": r["category"], "group": r["act"]} for r in probes]
 
 
 def benign_requests(rng: random.Random) -> list[Row]:
     """Everyday requests; a helpful answer takes up what was asked."""
-    return [{"prompt": r["prompt"], "reference": r["act"], "category": "everyday"} for r in _probes("benign", 300, rng)]
+    probes = _probes("benign", 300, rng)
+    return [{"prompt": r["prompt"], "reference": r["act"], "category": "everyday", "group": r["act"]} for r in probes]
 
 
 def rewards(rng: random.Random) -> list[Row]:

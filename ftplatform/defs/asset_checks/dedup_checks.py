@@ -8,9 +8,8 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ftplatform import progress
 from ftplatform.dedup import hardness, provenance, representative_bias, reviewed, sensitivity, survival
-from ftplatform.defs.assets.base_models import FOLDER as MODEL_FOLDER
+from ftplatform.defs.assets.corpora import LOSSES_FILE
 from ftplatform.defs.assets.splits import slice_specs
 from ftplatform.defs.checks import Check, Judging
 from ftplatform.defs.keys import Family, asset_name, family_of
@@ -37,8 +36,6 @@ class _SplitChecks:
         self._dataset = plan.project.datasets[name]
         self._slices = slice_specs(self._dataset)
         self._deciding = _slices(plan, name)
-        model = self._dataset.hardness_model
-        self._hardness_model = None if model is None else asset_name(Family.BASE_MODELS, model)
 
     def all(self) -> Iterator[Check]:
         yield self._check(
@@ -55,7 +52,6 @@ class _SplitChecks:
             hardness.CHECK_VERSION,
             "The rows that are hardest for the base model are not removed more often than the rest.",
             self._hard_row_survival,
-            looks_at=() if self._hardness_model is None else (self._hardness_model,),
             statistical=True,
             blocking=False,
         )
@@ -101,8 +97,6 @@ class _SplitChecks:
         version: str,
         description: str,
         judge: Callable[[Judging], Verdict],
-        *,
-        looks_at: tuple[str, ...] = (),
         **options: Any,
     ) -> Check:
         return Check(
@@ -111,7 +105,7 @@ class _SplitChecks:
             judge=judge,
             version=version,
             description=description,
-            looks_at=(self._corpus, *looks_at),
+            looks_at=(self._corpus,),
             deciding={**self._deciding, "dedup": self._dataset.dedup.model_dump(mode="json")},
             **options,
         )
@@ -125,18 +119,10 @@ class _SplitChecks:
 
     def _losses(self, judging: Judging, before: pa.Table) -> NDArray[np.float64] | None:
         """Of each row of the corpus, copies alike; None without a model to ask."""
-        if self._hardness_model is None:
+        if self._dataset.hardness_model is None:
             return None
-        from ftplatform.training.row_loss import row_losses
-
-        rows = pl.DataFrame({"row_id": before["row_id"]}).with_row_index("at")
-        first = rows.unique("row_id", keep="first", maintain_order=True)
-        losses = row_losses(
-            before.take(first["at"].to_arrow()),
-            judging.others[self._hardness_model].local_folder(MODEL_FOLDER),
-            progress=lambda done, total: progress.advance(f"loss of {self._hardness_model}", done, total),
-        )
-        known = first.select("row_id", loss=pl.Series(losses))
+        known = pl.DataFrame(pl.from_arrow(judging.others[self._corpus].read_table(LOSSES_FILE)))
+        rows = pl.DataFrame({"row_id": before["row_id"]})
         return rows.join(known, on="row_id", how="left", maintain_order="left")["loss"].to_numpy()
 
     def _threshold_sensitivity(self, judging: Judging) -> Verdict:

@@ -4,9 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+import numpy as np
+import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from ftplatform import progress
 from ftplatform.canonical import digest
+from ftplatform.defs.assets.base_models import FOLDER as MODEL_FOLDER
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
 from ftplatform.defs.keys import Family, asset_name, to_key
@@ -19,11 +24,14 @@ from ftplatform.licensing.terms import assess, withdrawn_rows
 from ftplatform.project.models import Dataset
 from ftplatform.rows.exact import drop_exact_duplicates
 from ftplatform.rows.schema import ROW_SCHEMA, Role
-from ftplatform.rows.slices import SliceRule, assign_slices
+from ftplatform.rows.slices import SliceRule, add_slices, assign_slices
 from ftplatform.store import Snapshot, SnapshotDraft, Store
 
 #: Columns that say where a row came from.
 PROVENANCE = ["row_id", "origins", "parents"]
+
+#: Loss of each row under the dataset's hardness model, and the slices nobody declared.
+LOSSES_FILE, DISCOVERED_FILE = "losses.parquet", "discovered_slices.parquet"
 
 CODE_VERSION = "1"
 
@@ -35,6 +43,7 @@ def corpus_assets(plan: Plan) -> Iterator[dg.AssetsDefinition]:
 
 
 def _corpus(plan: Plan, asset: str, dataset: Dataset) -> dg.AssetsDefinition:
+    model = None if dataset.hardness_model is None else asset_name(Family.BASE_MODELS, dataset.hardness_model)
     parents = plan.lineage.parents[asset]
     options = asset_options(
         asset,
@@ -46,7 +55,8 @@ def _corpus(plan: Plan, asset: str, dataset: Dataset) -> dg.AssetsDefinition:
 
     @define(options, code_version=CODE_VERSION, ins={argument(p): dg.AssetIn(to_key(p)) for p in parents})
     def corpus(context: dg.AssetExecutionContext, store: StoreResource, **inputs: Snapshot) -> dg.MaterializeResult:
-        snapshots = [inputs[argument(p)] for p in parents]
+        snapshots = [inputs[argument(p)] for p in parents if p != model]
+        hardness_model = None if model is None else inputs[argument(model)]
         opened = store.open()
 
         def fill(draft: SnapshotDraft) -> Mapping[str, Any]:
@@ -55,6 +65,9 @@ def _corpus(plan: Plan, asset: str, dataset: Dataset) -> dg.AssetsDefinition:
             mixed = pa.concat_tables([s.read_table("rows.parquet") for s in snapshots])
             tagged = assign_slices(mixed, _rules(dataset))
             unique, copies = drop_exact_duplicates(tagged)
+            losses = None if hardness_model is None else _losses(unique, hardness_model, draft)
+            if dataset.discover_slices:
+                unique = _with_discovered_slices(unique, losses, draft)
             # After merging: text that we also hold under a license that allows the use may be used (SPEC M2).
             kept, unlicensed = filter_unlicensed(
                 unique,
@@ -82,12 +95,34 @@ def _corpus(plan: Plan, asset: str, dataset: Dataset) -> dg.AssetsDefinition:
                 "slices": {name: rule.model_dump() for name, rule in dataset.slices.items()},
                 # What the terms permit, not the terms: MIT becoming Apache-2.0 changes no row and need not retrain anything.
                 "usable": _usable(plan, asset),
-            },
-            inputs=[("rows", s) for s in snapshots],
+            }
+            | ({"discover_slices": True} if dataset.discover_slices else {}),
+            inputs=[*(("rows", s) for s in snapshots), *([("selection", hardness_model)] if hardness_model else [])],
         )
         return build(context, opened, recipe, fill, _describe)
 
     return corpus
+
+
+def _losses(rows: pa.Table, model: Snapshot, draft: SnapshotDraft) -> NDArray[np.float64]:
+    """Mean loss of each row under the untuned model, kept for whoever asks later which rows are hard."""
+    from ftplatform.training.row_loss import row_losses
+
+    losses = row_losses(
+        rows,
+        model.local_folder(MODEL_FOLDER),
+        progress=lambda done, total: progress.advance(f"loss of {model.asset}", done, total),
+    )
+    draft.add_table(LOSSES_FILE, pa.table({"row_id": rows["row_id"], "loss": losses}))
+    return losses
+
+
+def _with_discovered_slices(rows: pa.Table, losses: NDArray[np.float64] | None, draft: SnapshotDraft) -> pa.Table:
+    from ftplatform.dedup.discovery import discover_slices
+
+    found = discover_slices(rows, losses)
+    draft.add_table(DISCOVERED_FILE, found.to_arrow())
+    return add_slices(rows, found)
 
 
 def _seeds(store: Store, snapshots: Sequence[Snapshot]) -> list[pa.Table]:
@@ -114,5 +149,11 @@ def _usable(plan: Plan, asset: str) -> dict[str, list[str]]:
 
 
 def _describe(snapshot: Snapshot) -> Metadata:
-    rows = snapshot.read_table("rows.parquet")
-    return {**table_metadata(rows), "steps": records_table([{"step": k, "rows": v} for k, v in snapshot.facts["counts"].items()])}
+    described: Metadata = {
+        **table_metadata(snapshot.read_table("rows.parquet")),
+        "steps": records_table([{"step": k, "rows": v} for k, v in snapshot.facts["counts"].items()]),
+    }
+    if any(f.path == DISCOVERED_FILE for f in snapshot.files):
+        sizes = pl.DataFrame(pl.from_arrow(snapshot.read_table(DISCOVERED_FILE))).group_by("slice").len("rows")
+        described["discovered_slices"] = records_table(sizes.sort(["rows", "slice"], descending=[True, False]).to_dicts())
+    return described
