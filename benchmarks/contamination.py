@@ -133,6 +133,7 @@ def _near(folder: Path, items: list[str], _: int) -> Contender:
     import numpy as np
     import pyarrow as pa
 
+    from ftplatform.contamination.near_frames import other_fillings
     from ftplatform.contamination.near_items import NearRule, Probes, probes_of
     from ftplatform.contamination.near_matching import near_hits
     from ftplatform.contamination.scan import NgramIndex, scan
@@ -141,7 +142,9 @@ def _near(folder: Path, items: list[str], _: int) -> Contender:
     train, evals, rule = _rows(_texts(folder).chunks), {"items": _rows([pa.array(items)])}, NearRule()
 
     def run(probes: Probes) -> list[tuple[int, int]]:
-        hits = near_hits(train, probes, rule)
+        found = near_hits(train, probes, rule)
+        others = other_fillings(found.hits, found.gaps, train, probes, rule)
+        hits = found.hits.join(others, on=others.columns, how="anti")
         row_of = np.zeros(len(probes.texts), np.int64)
         row_of[probes.items["probe"].to_numpy()] = probes.items["row"].to_numpy()
         return [(int(row), int(row_of[probe])) for row, probe in hits.select("row", "probe").iter_rows()]

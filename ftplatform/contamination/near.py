@@ -13,8 +13,9 @@ import pyarrow as pa
 from ftplatform import plots
 from ftplatform.contamination.doors import door
 from ftplatform.contamination.near_evidence import marked
+from ftplatform.contamination.near_frames import SLOT_ITEMS, SLOT_REPLIES, SLOT_ROWS, SLOT_TOKENS, other_fillings
 from ftplatform.contamination.near_items import ANSWER, SEED, NearRule, Probes, probes_of, spoken
-from ftplatform.contamination.near_matching import TIERS, near_hits
+from ftplatform.contamination.near_matching import TIERS, Matches, near_hits
 from ftplatform.contamination.sides import nothing_to_compare
 from ftplatform.errors import InputDataError
 from ftplatform.rows.normalize import normalize_text
@@ -22,19 +23,21 @@ from ftplatform.rows.schema import Role
 from ftplatform.statistics.intervals import exact, wilson
 from ftplatform.verdict import MAX_EVIDENCE, Decision, Verdict
 
-CHECK_VERSION = "contamination_near/1"
+CHECK_VERSION = "contamination_near/2"
 
 _REMEDY = (
     "Remove the named training rows (`near_leaks` lists them all), or retire the eval items and write new ones; then close the door"
     " they came through."
 )
 _EXCERPT = 240
+_SLOT_RULE = {"slot_items": SLOT_ITEMS, "slot_rows": SLOT_ROWS, "slot_replies": SLOT_REPLIES, "slot_tokens": SLOT_TOKENS}
 
 
 def contamination_near(train: pa.Table, evals: Mapping[str, pa.Table], rule: NearRule | None = None) -> Verdict:
     """No eval item may stand in the training data nearly or in part; see `near_matching` for what counts.
 
-    System and tool text is left out by role, template text by its frequency; a system prompt counts only where it holds several
+    System and tool text is left out by role, template text by its frequency, a row that fills an item's template with other words by
+    `near_frames`; a system prompt counts only where it holds several
     items, as a few-shot prompt does.
 
     Args:
@@ -62,7 +65,7 @@ def contamination_near(train: pa.Table, evals: Mapping[str, pa.Table], rule: Nea
         "n_required": 1,
         "baseline": ", ".join(sorted(evals)) or None,
         "check_version": CHECK_VERSION,
-        "config": rule.record(),
+        "config": {**rule.record(), **_SLOT_RULE},
         "tier": "n-gram",
         "remedy": _REMEDY,
     }
@@ -78,7 +81,7 @@ def contamination_near(train: pa.Table, evals: Mapping[str, pa.Table], rule: Nea
         "by_door": dict(sorted(items.group_by("door").len().iter_rows())),
         "checked_by": dict(sum((Counter(_checked_by(c.probes, rule)) for c in found_in), Counter())),
         "uncheckable_share": (total - n) / total,
-        "closed_set_answers_not_counted": sum(c.closed for c in found_in),
+        **{reason: sum(c.left_out[reason] for c in found_in) for reason in found_in[0].left_out},
         "template_tokens_left_out": sum(int((~c.probes.own).sum()) for c in found_in),
         "training_rows": train.num_rows,
     }
@@ -147,26 +150,28 @@ class _Comparison:
 
     Attributes:
         items: see `_items`. counts: see `_per_set`.
-        closed: answers left out because they belong to a closed set.
+        left_out: answers of a closed set; hits that fill a template otherwise than the item.
     """
 
     eval_set: str
     probes: Probes
     items: pl.DataFrame
     counts: dict[str, Any]
-    closed: int
+    left_out: dict[str, int]
 
     @classmethod
     def of(cls, train: pa.Table, eval_set: str, table: pa.Table, rule: NearRule) -> _Comparison:
         evals = {eval_set: table}
         probes = probes_of(train, evals, rule)
-        hits, closed = _counted(near_hits(train, probes, rule), train, probes, rule)
+        hits, left_out = _counted(near_hits(train, probes, rule), train, probes, rule)
         items = _items(hits, probes, train, evals)
-        return cls(eval_set, probes, items, _per_set(items, probes, evals, rule)[eval_set], closed)
+        return cls(eval_set, probes, items, _per_set(items, probes, evals, rule)[eval_set], left_out)
 
 
-def _counted(hits: pl.DataFrame, train: pa.Table, probes: Probes, rule: NearRule) -> tuple[pl.DataFrame, int]:
-    """Hits that count, with `several` (the text holds two items side by side), and how many answers were left out as a closed set."""
+def _counted(found: Matches, train: pa.Table, probes: Probes, rule: NearRule) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Hits that count, with `several` (the text holds two items side by side), and how many were left out, by reason."""
+    others = other_fillings(found.hits, found.gaps, train, probes, rule)
+    hits = found.hits.join(others, on=["row", "side", "probe"], how="anti", maintain_order="left")
     prompt = hits["side"] != str(Role.ASSISTANT)
     hits = hits.with_columns(
         several=prompt & (pl.col("begin").max() >= pl.col("end").min()).over("row", "side", "turn"),
@@ -180,7 +185,8 @@ def _counted(hits: pl.DataFrame, train: pa.Table, probes: Probes, rule: NearRule
     questions = questions.select("question", row=rows.gather(questions["at"]))
     closed = answers.join(questions, on="row").group_by("probe").agg(pl.col("question").n_unique())
     closed = closed.filter(pl.col("question") >= rule.closed_set_questions)["probe"]
-    return hits.filter((pl.col("part") != ANSWER) | ~pl.col("probe").is_in(closed.implode())), len(closed)
+    left_out = {"closed_set_answers_not_counted": len(closed), "other_fillings_of_templates_not_counted": len(others)}
+    return hits.filter((pl.col("part") != ANSWER) | ~pl.col("probe").is_in(closed.implode())), left_out
 
 
 def _items(hits: pl.DataFrame, probes: Probes, train: pa.Table, evals: Mapping[str, pa.Table]) -> pl.DataFrame:

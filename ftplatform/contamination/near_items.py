@@ -92,6 +92,7 @@ class Probes:
         index: seeds of all probes without those that belong to templates.
         own: (tokens,): a word or number that is not part of a template; only these are counted.
         informative: (tokens,): the own words that tell items apart.
+        references: frame (probe, reference): the normalized answers of the eval rows that ask the question `probe`.
     """
 
     texts: pl.DataFrame
@@ -99,6 +100,7 @@ class Probes:
     index: NgramIndex
     own: NDArray[np.bool_]
     informative: NDArray[np.bool_]
+    references: pl.DataFrame
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -129,7 +131,8 @@ def spoken(rows: pa.Table, role: Role) -> tuple[pa.ChunkedArray, NDArray[np.int6
 
 def probes_of(train: pa.Table, evals: Mapping[str, pa.Table], rule: NearRule) -> Probes:
     """Index the eval sets; word frequencies and templates come from a sample of the training rows at even distances."""
-    said = pl.concat([_said(table, name, answers=name not in rule.held_out_sets) for name, table in evals.items()])
+    everything = pl.concat([_said(table, name) for name, table in evals.items()])
+    said = everything.filter((pl.col("part") == QUESTION) | ~pl.col("eval_set").is_in(list(rule.held_out_sets)))
     tokens = all_tokens(said["text"].to_arrow())
     counts = np.diff(tokens.bounds)
     long_enough = np.where(said["part"].to_numpy() == ANSWER, counts >= rule.short_tokens, counts > 0)
@@ -148,19 +151,24 @@ def probes_of(train: pa.Table, evals: Mapping[str, pa.Table], rule: NearRule) ->
     written = written.filter(written != "")
     own = written.str.contains(r"[\p{L}\p{N}]").to_numpy() & ~template
     informative = _rare(sample, index) & written.str.contains(r"\p{L}").to_numpy() & own
-    return Probes(texts, items, index.without(grams), own, informative)
+    return Probes(texts, items, index.without(grams), own, informative, _references(everything, items))
 
 
-def _said(rows: pa.Table, eval_set: str, *, answers: bool) -> pl.DataFrame:
-    """eval_set, row, part, text: all user turns joined, and the last of the `answers`."""
+def _said(rows: pa.Table, eval_set: str) -> pl.DataFrame:
+    """eval_set, row, part, text: all user turns joined, and the last answer."""
     table = turns(rows)
     frame = pl.DataFrame({"row": table["row"], "role": table["role"], "text": table["content"]})
     asked = frame.filter(pl.col("role") == str(Role.USER)).group_by("row", maintain_order=True).agg(pl.col("text").str.join("\n"))
-    parts = [asked.with_columns(part=pl.lit(QUESTION))]
-    if answers:
-        said = frame.filter(pl.col("role") == str(Role.ASSISTANT))
-        parts.append(said.group_by("row", maintain_order=True).agg(pl.col("text").last()).with_columns(part=pl.lit(ANSWER)))
+    answers = frame.filter(pl.col("role") == str(Role.ASSISTANT)).group_by("row", maintain_order=True).agg(pl.col("text").last())
+    parts = [asked.with_columns(part=pl.lit(QUESTION)), answers.with_columns(part=pl.lit(ANSWER))]
     return pl.concat(parts).select(pl.lit(eval_set).alias("eval_set"), "row", "part", "text")
+
+
+def _references(said: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
+    answers = said.filter(pl.col("part") == ANSWER).select("eval_set", "row", reference="text")
+    answers = items.join(answers, on=["eval_set", "row"]).select("probe", "reference")
+    answers = answers.with_columns(reference=pl.Series(normalize(answers["reference"].to_arrow()), dtype=pl.String))
+    return answers.filter(pl.col("reference") != "").unique(maintain_order=True)
 
 
 def _template_grams(sample: pa.Table, index: NgramIndex, items: pl.DataFrame, rule: NearRule) -> NDArray[np.int64]:

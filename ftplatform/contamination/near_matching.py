@@ -10,7 +10,8 @@ A pair of a training row and an item is a candidate when their common 5-grams co
 
 Any other match must hold `informative_tokens`, and template text counts for nothing. Items below `short_tokens` match only whole or by
 containment, and then with all their informative tokens: "the capital of peru" is not "the capital of chad". An item's last answer is
-looked for among the answers, its question among questions and answers.
+looked for among the answers, its question among questions and answers. Matches come with the gaps from which `near_frames` tells
+templates from copies.
 
 Sources: ConTAM (2411.03923) for the longest run; seed and extend as in BLAST (Altschul et al. 1990), with one diagonal per seed.
 """
@@ -24,6 +25,8 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ftplatform.contamination.near_alignment import Seeds, aligned_tokens
+from ftplatform.contamination.near_frames import GAP_SCHEMA, gaps_of
 from ftplatform.contamination.near_items import QUESTION, SEED, NearRule, Probes, prefix_sums, spoken
 from ftplatform.contamination.scan import Scanner, all_tokens
 from ftplatform.contamination.scan_tokens import MIX, TOKEN_STEP, TokenHashes
@@ -39,7 +42,6 @@ _TELLING_SHARE = 0.5
 #: Room for insertions and deletions, as a share of the item: seeds of one alignment lie on diagonals this close.
 _BAND = 0.25
 _BLOCK_ROWS = 1 << 14
-_LARGE = 1 << 40
 _SIDES = (Role.USER, Role.ASSISTANT, Role.SYSTEM)
 
 _HIT_SCHEMA = {
@@ -54,15 +56,25 @@ _HIT_SCHEMA = {
 }
 
 
-def near_hits(train: pa.Table, probes: Probes, rule: NearRule) -> pl.DataFrame:
-    """Every match, one line per row, side and probe.
+@dataclass(frozen=True)
+class Matches:
+    """What was found.
 
-    Returns:
-        row; side, the role of the text; turn, a number that differs between the turns of a row; probe; tier, a position in `TIERS`;
-        matched, the share of the item's words found; begin and end, tokens of the row's text of that role.
+    Attributes:
+        hits: one line per row, side and probe: row; side, the role of the text; turn, a number that differs between the turns of a row;
+            probe; tier, a position in `TIERS`; matched, the share of the item's words found; begin and end, tokens of the row's text
+            of that role.
+        gaps: where they differ, see `near_frames.GAP_SCHEMA`.
     """
+
+    hits: pl.DataFrame
+    gaps: pl.DataFrame
+
+
+def near_hits(train: pa.Table, probes: Probes, rule: NearRule) -> Matches:
+    """Every match of a probe in the training rows, by whichever tier."""
     scanner, search = Scanner(probes.index), _Search(probes, rule)
-    found = [pl.DataFrame(schema=_HIT_SCHEMA)]
+    found = [Matches(pl.DataFrame(schema=_HIT_SCHEMA), pl.DataFrame(schema=GAP_SCHEMA))]
     for start in range(0, train.num_rows, _BLOCK_ROWS):
         block = train.select(["row_id", "messages"]).slice(start, _BLOCK_ROWS)
         for side in _SIDES:
@@ -74,8 +86,8 @@ def near_hits(train: pa.Table, probes: Probes, rule: NearRule) -> pl.DataFrame:
             hits = scanner.scan(texts, rows)
             hit, probe, position = hits.expand(probes.index)
             matches = search.matches(side, texts, rows, hits.owners[hit], hits.positions[hit], probe, position)
-            found.append(matches.with_columns(pl.col("row") + start))
-    return pl.concat(found)
+            found.append(Matches(*(frame.with_columns(pl.col("row") + start) for frame in (matches.hits, matches.gaps))))
+    return Matches(pl.concat([part.hits for part in found]), pl.concat([part.gaps for part in found]))
 
 
 class _Search:
@@ -107,7 +119,7 @@ class _Search:
         at: NDArray[np.int64],
         probe: NDArray[np.int64],
         position: NDArray[np.int64],
-    ) -> pl.DataFrame:
+    ) -> Matches:
         """Verify the seeds (row, at) of the texts against (probe, position)."""
         allowed = self.question[probe] | (side is Role.ASSISTANT)
         allowed &= ((self.lengths[probe] >= SEED) | (side is Role.USER)) & (self.size[probe] > 0)
@@ -119,15 +131,16 @@ class _Search:
         )
         exact = exact.unique(["row", "probe"], keep="first", maintain_order=True)
         row, at, probe, position = self._promising(row[~whole], at[~whole], probe[~whole], position[~whole])
-        seeds = _Seeds.of(row, at, probe, position, len(self.lengths))
+        seeds = Seeds.of(row, at, probe, position, len(self.lengths))
         run = self._runs(seeds)
         candidate = run | self._covered(seeds)
         seeds, run = seeds.of_pairs(candidate), run[candidate]
         if not len(seeds.pair_row):
-            return exact
+            return Matches(exact, pl.DataFrame(schema=GAP_SCHEMA))
         wanted = np.isin(rows, seeds.pair_row)
         turns = all_tokens(texts.filter(pa.array(wanted)))
-        return pl.concat([exact, self._verified(side, seeds, run, turns.of_owners(rows[wanted]), turns.bounds)])
+        near = self._verified(side, seeds, run, turns.of_owners(rows[wanted]), turns.bounds)
+        return Matches(pl.concat([exact, near.hits]), near.gaps)
 
     def _promising(
         self, row: NDArray[np.int64], at: NDArray[np.int64], probe: NDArray[np.int64], position: NDArray[np.int64]
@@ -143,7 +156,7 @@ class _Search:
         keep = wanted[np.minimum(np.searchsorted(wanted, key), len(wanted) - 1)] == key
         return row[keep], at[keep], probe[keep], position[keep]
 
-    def _runs(self, seeds: _Seeds) -> NDArray[np.bool_]:
+    def _runs(self, seeds: Seeds) -> NDArray[np.bool_]:
         """Pairs with a run of common tokens that is long and informative enough."""
         ok = np.zeros(len(seeds.pair_row), bool)
         if not len(seeds.pair):
@@ -160,7 +173,7 @@ class _Search:
         ok[pair[first[long & telling]]] = True
         return ok
 
-    def _covered(self, seeds: _Seeds) -> NDArray[np.bool_]:
+    def _covered(self, seeds: Seeds) -> NDArray[np.bool_]:
         """Pairs whose seeds cover enough of the item to be looked at."""
         if not len(seeds.pair):
             return np.zeros(0, bool)
@@ -173,9 +186,7 @@ class _Search:
         covered = np.bincount(pair, np.maximum(added, 0), minlength=len(seeds.pair_row))
         return covered >= _COVER * self.size[seeds.pair_probe]
 
-    def _verified(
-        self, side: Role, seeds: _Seeds, run: NDArray[np.bool_], stream: TokenHashes, turns: NDArray[np.int64]
-    ) -> pl.DataFrame:
+    def _verified(self, side: Role, seeds: Seeds, run: NDArray[np.bool_], stream: TokenHashes, turns: NDArray[np.int64]) -> Matches:
         """Measure each pair against the tokens of its row; `turns` are the bounds of the turns in them."""
         probe = seeds.pair_probe
         pairs, lengths = len(probe), self.lengths[probe]
@@ -197,8 +208,8 @@ class _Search:
         share = total(contained) / np.maximum(1, total(counts))
         needed = self.informative_needed[probe]
         containment = (share >= self.rule.containment) & (total(spread & informative) >= needed)
-        aligned, begin, end = _aligned(seeds, of, within, self.tokens[token], owner, stream, np.maximum(3, _BAND * lengths))
-        size = np.maximum(1, self.size[probe])
+        place, begin, end = aligned_tokens(seeds, of, within, self.tokens[token], owner, stream, np.maximum(3, _BAND * lengths))
+        aligned, size = place >= 0, np.maximum(1, self.size[probe])
         in_order = total(aligned & own) / size
         telling = total(aligned & informative) >= _TELLING_SHARE * total(informative)
         edited = (in_order >= self.rule.edited_share) & telling & ~self.short[probe]
@@ -206,70 +217,14 @@ class _Search:
         matched = np.maximum(in_order, total(spread & own) / size)
         hit = tier >= 0
         turn = np.searchsorted(turns, stream.bounds[owner] + begin, side="right")
-        return _frame(seeds.pair_row[hit], side, turn[hit], probe[hit], tier[hit], matched[hit], begin[hit], end[hit])
-
-
-@dataclass(frozen=True)
-class _Seeds:
-    """Common n-grams grouped into pairs: per seed its pair, the token of the item, the diagonal (token of the row minus that)."""
-
-    pair: NDArray[np.int64]
-    position: NDArray[np.int64]
-    diagonal: NDArray[np.int64]
-    pair_row: NDArray[np.int64]
-    pair_probe: NDArray[np.int64]
-
-    @classmethod
-    def of(
-        cls, row: NDArray[np.int64], at: NDArray[np.int64], probe: NDArray[np.int64], position: NDArray[np.int64], probes: int
-    ) -> _Seeds:
-        keys, pair = np.unique(row * max(1, probes) + probe, return_inverse=True)
-        return cls(pair, position, at - position, keys // max(1, probes), keys % max(1, probes))
-
-    def of_pairs(self, selected: NDArray[np.bool_]) -> _Seeds:
-        number = np.cumsum(selected) - 1
-        keep = selected[self.pair]
-        return _Seeds(
-            number[self.pair[keep]], self.position[keep], self.diagonal[keep], self.pair_row[selected], self.pair_probe[selected]
+        hits = _frame(seeds.pair_row[hit], side, turn[hit], probe[hit], tier[hit], matched[hit], begin[hit], end[hit])
+        here, known = hit[of], aligned | spread
+        differences = gaps_of(
+            lengths[hit], place[here], known[here], informative[here], self.tokens[token[here]], owner[hit], stream
         )
-
-
-def _aligned(
-    seeds: _Seeds,
-    of: NDArray[np.int64],
-    within: NDArray[np.int64],
-    tokens: NDArray[np.uint64],
-    owner: NDArray[np.int64],
-    stream: TokenHashes,
-    band: NDArray[np.float64],
-) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
-    """Which tokens of each pair's item stand in the row in line with the seed before or after them, and their span in the row.
-
-    Only the seeds of the band of diagonals with most of them count: the item must stand in one place.
-    """
-    order = np.lexsort([seeds.diagonal, seeds.pair])
-    pair, diagonal, position = seeds.pair[order], seeds.diagonal[order], seeds.position[order]
-    key = pair * _LARGE + diagonal
-    inside = np.searchsorted(key, key + band[pair].astype(np.int64), side="right") - np.arange(len(key))
-    best = np.lexsort([np.arange(len(pair)), -inside, pair])
-    best = best[np.searchsorted(pair[best], np.arange(len(band)))]
-    lowest = diagonal[best]
-    keep = (diagonal >= lowest[pair]) & (diagonal <= lowest[pair] + band[pair].astype(np.int64))
-    pair, diagonal, position = pair[keep], diagonal[keep], position[keep]
-    begin, end = np.full(len(band), _LARGE), np.zeros(len(band), np.int64)
-    order = np.lexsort([diagonal, position, pair])
-    pair, diagonal, position = pair[order], diagonal[order], position[order]
-    after = np.searchsorted(pair * _LARGE + position, of * _LARGE + within, side="right")
-    aligned = np.zeros(len(of), bool)
-    first, last = stream.bounds[owner][of], stream.bounds[owner + 1][of]
-    for seed in (np.maximum(after - 1, 0), np.minimum(after, len(pair) - 1)):
-        at = first + within + diagonal[seed]
-        found = np.flatnonzero((pair[seed] == of) & (at >= first) & (at < last))
-        found = found[stream.hashes[at[found]] == tokens[found]]
-        aligned[found] = True
-        np.minimum.at(begin, of[found], (at - first)[found])
-        np.maximum.at(end, of[found], (at - first)[found] + 1)
-    return aligned, begin, end
+        gaps = pl.DataFrame(differences)
+        gaps = gaps.with_columns(hits.select("row", "side", "probe").select(pl.all().gather(gaps["pair"])))
+        return Matches(hits, gaps.select(pl.col(name).cast(kind) for name, kind in GAP_SCHEMA.items()))
 
 
 def _shingle_hashes(tokens: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -1,6 +1,6 @@
 """Which n-grams of eval items stand in which texts, item named: one pass over any number of texts, an index of the items in memory.
 
-Rolling polynomial hashes of tokens (Karp and Rabin 1987), a blocked Bloom filter (Putze, Sanders and Singler 2007) before an exact
+Polynomial hashes of tokens (Karp and Rabin 1987), a blocked Bloom filter (Putze, Sanders and Singler 2007) before an exact
 look-up of the 64-bit hash. With 10**8 n-grams against 10**6 indexed ones a false hit has probability below 1e-5. An item of fewer
 tokens than an n-gram has is found where it is the whole of a text.
 """
@@ -16,13 +16,40 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ftplatform.contamination.scan_compiled import WHOLE_STEP, scan_texts
-from ftplatform.contamination.scan_tokens import TOKEN_STEP, TextBlock, TokenHashes, hash_tokens, powers, text_blocks
+from ftplatform.contamination.scan_tokens import TOKEN_INVERSE, TOKEN_STEP, TextBlock, TokenHashes, hash_tokens, powers, text_blocks
 from ftplatform.kernels.backend import use_numba
 
 #: Bytes after which compiled code has earned the time to load it (.7 s, against some 7 ns a byte saved).
 _EARNED = 100 << 20
-_TOKEN_INVERSE = np.uint64(pow(int(TOKEN_STEP), -1, 1 << 64))
+#: Tokens of an anchor, at most. Of fewer words in a row too many are common; of more, fewer n-grams share one.
+_ANCHOR = 7
 _NO_HITS = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Bloom:
+    """Blocked Bloom filter of 64-bit hashes, 16 bits a key or more: a word by the upper bits of the hash, three bits in it by the lower.
+
+    Attributes:
+        words: uint64.
+        shift: right shift that makes a hash a position in `words`.
+    """
+
+    words: NDArray[np.uint64]
+    shift: np.uint64
+
+    @classmethod
+    def of(cls, keys: NDArray[np.uint64]) -> Bloom:
+        """The filter of these keys."""
+        size = _power_of_two(max(2, len(keys) // 4))
+        words, shift = np.zeros(size, np.uint64), np.uint64(65 - size.bit_length())
+        np.bitwise_or.at(words, (keys >> shift).astype(np.int64), _bloom_bits(keys))
+        return cls(words, shift)
+
+    def may_hold(self, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """False for no key that the filter was made of."""
+        bits = _bloom_bits(keys)
+        return self.words[(keys >> self.shift).astype(np.int64)] & bits == bits
 
 
 @dataclass(frozen=True)
@@ -69,16 +96,19 @@ class NgramIndex:
         return NgramIndex(self.width, self.tokens, self.keys[keep], bounds, self.items[occurrences], self.positions[occurrences])
 
     @cached_property
-    def bloom(self) -> NDArray[np.uint64]:
-        """Blocked Bloom filter, 16 bits a key or more: a word by the upper bits of the hash, three bits in it by the lower."""
-        words = np.zeros(_power_of_two(max(2, len(self.keys) // 4)), np.uint64)
-        np.bitwise_or.at(words, (self.keys >> self.bloom_shift).astype(np.int64), _bloom_bits(self.keys))
-        return words
+    def bloom(self) -> Bloom:
+        """Knows the keys."""
+        return Bloom.of(self.keys)
+
+    @property
+    def anchor(self) -> int:
+        """Tokens of an anchor, of which `width - anchor + 1` in a row every n-gram holds one."""
+        return min(self.width, _ANCHOR)
 
     @cached_property
-    def bloom_shift(self) -> np.uint64:
-        """Right shift that makes a hash a position in `bloom`."""
-        return np.uint64(65 - _power_of_two(max(2, len(self.keys) // 4)).bit_length())
+    def anchors(self) -> Bloom:
+        """Knows every run of `anchor` tokens of the items."""
+        return Bloom.of(_grams(self.tokens, self.anchor)[0]) if self.anchor < self.width else self.bloom
 
     @cached_property
     def slots(self) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
@@ -166,29 +196,25 @@ def all_tokens(texts: pa.Array | pa.ChunkedArray) -> TokenHashes:
 
 
 def _scan_compiled(block: TextBlock, index: NgramIndex) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    text, position, gram = (np.empty(len(block.data), np.int32) for _ in range(3))
-    slot_keys, slot_grams = index.slots
+    texts, longest = len(block.owners), int(np.diff(block.offsets).max(initial=0))
+    plain = np.zeros(longest + 16, np.uint8)
+    eight = np.ndarray((longest + 9,), np.dtype("<u8"), buffer=plain, strides=(1,))
+    classes, sides, changes = (np.empty(longest + 2, np.uint8) for _ in range(3))
+    edges, words = np.empty(longest + 2, np.uint32), np.empty(longest + index.width, np.uint64)
+    # A text has no more n-grams than bytes, and it is a hit as a whole once.
+    text, position, gram = (np.empty(len(block.data) + texts, np.int32) for _ in range(3))
     found = scan_texts(
-        block.data,
-        block.offsets,
-        block.owners,
-        block.prepared,
-        index.bloom,
-        index.bloom_shift,
-        slot_keys,
-        slot_grams,
-        index.width,
-        text,
-        position,
-        gram,
+        *(block.data, block.offsets, block.owners, block.prepared),
+        *(index.anchors.words, index.anchors.shift, *index.slots, index.width, index.anchor),
+        *(plain, eight, classes, sides, changes, edges, words),
+        *(text, position, gram),
     )
     return text[:found], position[:found], gram[:found]
 
 
 def _scan_numpy(block: TextBlock, index: NgramIndex) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     keys, text, position, order = _grams(hash_tokens(block), index.width)
-    bits = _bloom_bits(keys)
-    likely = np.flatnonzero(index.bloom[(keys >> index.bloom_shift).astype(np.int64)] & bits == bits)
+    likely = np.flatnonzero(index.bloom.may_hold(keys))
     gram = np.minimum(np.searchsorted(index.keys, keys[likely]), len(index.keys) - 1)
     exact = index.keys[gram] == keys[likely]
     found, gram = likely[exact], gram[exact]
@@ -204,7 +230,7 @@ def _grams(tokens: TokenHashes, width: int) -> tuple[NDArray[np.uint64], NDArray
     total = len(tokens.hashes)
     # With S[k] the sum of token j times TOKEN_STEP**j over j < k, an n-gram's hash is (S[k + n] - S[k]) / TOKEN_STEP**k.
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(tokens.hashes * powers(TOKEN_STEP, total)[:total], dtype=np.uint64)])
-    shrink = powers(_TOKEN_INVERSE, total + 1)
+    shrink = powers(TOKEN_INVERSE, total + 1)
     text, owner_start = tokens.texts(), tokens.owner_starts()
     last = np.flatnonzero(np.arange(total) - owner_start[text] >= width - 1)
     first = last - (width - 1)

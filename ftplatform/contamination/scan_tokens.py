@@ -20,11 +20,14 @@ from ftplatform.rows.normalize import normalize
 #: Kinds of bytes. Bytes of 128 and more occur in prepared texts only, inside words.
 SEPARATOR, WORD, SYMBOL, OPERATOR, BLANK = range(5)
 
-#: Bytes per block: its arrays stay in the cache.
+#: Bytes per block: its arrays stay in the cache. What is not ASCII is looked for and rewritten in more of them together: each call costs.
 BLOCK_BYTES = 1 << 20
+_PREPARED_BYTES = 1 << 24
 
-#: Odd multipliers of the polynomial hashes (bytes of a word, words of an n-gram) and of the mixing step; from splitmix64 and xxHash.
-BYTE_STEP, TOKEN_STEP, MIX = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xBF58476D1CE4E5B9))
+#: Odd multipliers of the polynomial hashes (8-byte pieces of a word, words of an n-gram) and of the mixing step; from splitmix64 and
+#: xxHash. A word of up to eight bytes is its own piece: such words never collide.
+PIECE_STEP, TOKEN_STEP, MIX = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xBF58476D1CE4E5B9))
+TOKEN_INVERSE = np.uint64(pow(int(TOKEN_STEP), -1, 1 << 64))
 _32, _29 = np.uint64(32), np.uint64(29)
 
 
@@ -44,12 +47,6 @@ def _byte_kinds() -> NDArray[np.uint8]:
     return kinds
 
 
-def _byte_values() -> NDArray[np.uint64]:
-    values = np.random.Generator(np.random.PCG64(13)).integers(1, 1 << 64, 256, dtype=np.uint64)
-    values[ord("A") : ord("Z") + 1] = values[ord("a") : ord("z") + 1]
-    return values
-
-
 #: The typographic characters that make most texts non-ASCII (as RE2 classes), each with ASCII that normalizes to the same tokens in any
 #: context: a text left in ASCII by these replacements needs no pass of Unicode normalization, which costs fifty times more.
 _EQUIVALENTS = {
@@ -61,7 +58,8 @@ _EQUIVALENTS = {
 }
 
 KINDS = _byte_kinds()
-VALUES = _byte_values()
+#: Bytes in lower case.
+FOLDED = np.frombuffer(bytes(range(256)).lower(), np.uint8)
 IS_DIGIT = np.array([chr(byte).isdigit() and byte < 128 for byte in range(256)])
 
 
@@ -98,35 +96,48 @@ def text_blocks(texts: pa.Array | pa.ChunkedArray, owners: NDArray[np.int64] | N
     if owners is None:
         owners = np.arange(len(texts), dtype=np.int64)
     bounds = (
-        np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1] if len(texts) else np.zeros(1)
+        np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
+        if len(texts)
+        else np.zeros(1, np.int64)
     )
-    ends = np.flatnonzero(np.append(owners[1:] != owners[:-1], True)) + 1 if len(texts) else np.zeros(0, np.int64)
-    start = 0
-    while start < len(texts):
-        fitting = int(np.searchsorted(bounds[ends], bounds[start] + BLOCK_BYTES, side="right"))
+    for start, stop in _cuts(bounds, owners, _PREPARED_BYTES):
+        data, offsets, prepared = _prepared(texts.slice(start, stop - start))
+        own = owners[start:stop]
+        for first, last in _cuts(offsets, own, BLOCK_BYTES):
+            at = offsets[first : last + 1]
+            yield TextBlock(data[at[0] : at[-1]], at - at[0], own[first:last], prepared[first:last])
+
+
+def _cuts(bounds: NDArray[np.int64], owners: NDArray[np.int64], limit: int) -> Iterator[tuple[int, int]]:
+    """Ranges of texts of `limit` bytes or less, unless one owner has more."""
+    ends = np.flatnonzero(np.append(owners[1:] != owners[:-1], True)) + 1 if len(owners) else np.zeros(0, np.int64)
+    reach, start = bounds[ends], 0
+    while start < len(owners):
+        fitting = int(np.searchsorted(reach, bounds[start] + limit, side="right"))
         first_end = int(np.searchsorted(ends, start, side="right"))
         stop = int(ends[max(fitting - 1, first_end)])
-        yield _block(texts.slice(start, stop - start), owners[start:stop])
+        yield start, stop
         start = stop
 
 
-def _block(texts: pa.Array, owners: NDArray[np.int64]) -> TextBlock:
-    data, offsets = _bytes(texts)
+def _prepared(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]]:
+    """Bytes and offsets of the texts, those beyond ASCII normalized, and which these are."""
     prepared = np.zeros(len(texts), bool)
-    if len(data) and data.max() >= 128:
-        foreign = np.unique(np.searchsorted(offsets, np.flatnonzero(data >= 128), side="right") - 1)
-        plain = texts.take(pa.array(foreign))
+    foreign = ~_is_ascii(texts)
+    if foreign.any():
+        plain = texts.filter(pa.array(foreign))
         for characters, equivalent in _EQUIVALENTS.items():
             plain = pc.replace_substring_regex(plain, characters, equivalent)
-        # By the buffer: `to_numpy` would import pandas, half a second.
-        ascii_now = pc.string_is_ascii(plain).cast(pa.uint8()).buffers()[1]
-        still = np.frombuffer(ascii_now, np.uint8)[: len(plain)] == 0
+        still = ~_is_ascii(plain)
         plain = pc.replace_with_mask(plain, pa.array(still), normalize(plain.filter(pa.array(still))))
-        prepared[foreign[still]] = True
-        replaced = np.zeros(len(texts), bool)
-        replaced[foreign] = True
-        data, offsets = _bytes(pc.replace_with_mask(texts, pa.array(replaced), plain))
-    return TextBlock(data, offsets, owners, prepared)
+        prepared[foreign] = still
+        texts = pc.replace_with_mask(texts, pa.array(foreign), plain)
+    return (*_bytes(texts), prepared)
+
+
+def _is_ascii(texts: pa.Array) -> NDArray[np.bool_]:
+    # By the buffer: `to_numpy` would import pandas, half a second.
+    return np.frombuffer(pc.string_is_ascii(texts).cast(pa.uint8()).buffers()[1], np.uint8)[: len(texts)] != 0
 
 
 def _bytes(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -183,7 +194,8 @@ def hash_tokens(block: TextBlock) -> TokenHashes:
         return TokenHashes(np.zeros(0, np.uint64), np.zeros(len(offsets), np.int64), block.owners)
     lengths = np.diff(np.append(first, len(used)))
     within = np.arange(len(used)) - np.repeat(first, lengths)
-    hashes = np.add.reduceat(VALUES[data[used]] * powers(BYTE_STEP, int(lengths.max()))[within], first)
+    pieces = FOLDED[data[used]].astype(np.uint64) << (8 * (within & 7)).astype(np.uint64)
+    hashes = np.add.reduceat(pieces * powers(PIECE_STEP, int(lengths.max()) // 8 + 1)[within >> 3], first)
     hashes = (hashes ^ (hashes >> _32)) * MIX
     hashes ^= hashes >> _29
     return TokenHashes(hashes, np.searchsorted(used[first], offsets).astype(np.int64), block.owners)

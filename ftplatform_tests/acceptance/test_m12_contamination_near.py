@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from ftplatform.contamination.exact import contaminated_items
 from ftplatform.contamination.near import contamination_near
-from ftplatform.contamination.near_items import NearRule
+from ftplatform.contamination.near_items import NearRule, probes_of
+from ftplatform.contamination.near_matching import near_hits
 from ftplatform.contamination.scan import NgramIndex, Scanner
 from ftplatform.rows.normalize import normalize_text
 from ftplatform.verdict import Decision
@@ -40,6 +43,13 @@ def similar(train: list[str], items: list[str], threshold: float = 0.7) -> float
 def every_seventh(text: str, phase: int, pick: random.Random) -> str:
     fillers = ["quilt", "anchor", "velvet", "marble", "copper"]
     return " ".join(pick.choice(fillers) if i % 7 == phase else word for i, word in enumerate(text.split()))
+
+
+def with_another_word(text: str, common: Counter[str], word: str) -> str:
+    """The text with its rarest word of four letters or more replaced."""
+    words = text.split()
+    at = min((common[w.lower()], i) for i, w in enumerate(words) if len(w) > 3)[1]
+    return " ".join([*words[:at], word, *words[at + 1 :]])
 
 
 def splits(data: Path, name: str) -> tuple[pa.Table, pa.Table]:
@@ -141,3 +151,35 @@ def test_one_item_in_thousands_is_named_with_its_door(shared_data: Path) -> None
     assert verdict.decision is Decision.FAIL
     hit = next(e for e in verdict.evidence if e["eval_row_id"] == items["row_id"][700].as_py())
     assert (hit["train_row_id"], hit["tier"], hit["door"]) == (rows["row_id"][-1].as_py(), "edited", "synthetic seed")
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "banking77", "clinc150", "insurance", "finance"])
+def test_other_fillings_of_planted_templates_are_told_from_planted_copies(shared_data: Path, name: str) -> None:
+    """The settings were chosen on the first two; the others are as good."""
+    texts = list(dict.fromkeys(questions(splits(shared_data, name)[0])))
+    common = Counter(word.lower() for text in texts for word in set(text.split()))
+    fillings = sorted(word for word, count in common.items() if 3 <= count <= 200 and re.fullmatch("[a-z]{4,}", word))
+    pick = random.Random(1)
+    long = [text for text in texts if len(text.split()) >= 13]
+    chosen = pick.sample(long, min(300, len(long)))
+    ordinary = [row(text, "an answer") for text in texts if text not in set(chosen)]
+    frames, leaked = chosen[:200], chosen[200:]
+    train, items = list(ordinary), []
+    for frame in frames:
+        filled = [row(with_another_word(frame, common, word), f"about {word}") for word in pick.sample(fillings, 9)]
+        train, items = [*train, *filled[:6]], [*items, *filled[6:]]
+    evals = {"items": table(items)}
+    probes = probes_of(table(train), evals, NearRule())
+    alike = near_hits(table(train), probes, NearRule()).hits["probe"].n_unique() / len(items)
+    verdict = contamination_near(table(train), evals)
+    assert alike > 0.95  # ADV: by runs, containment and alignment alone nearly all of them are copies
+    assert verdict.estimate is not None
+    assert verdict.estimate < 0.1
+    # Copies beside them with one name changed, or with every seventh word, however many and whatever they say in reply.
+    copies = [row(with_another_word(text, common, pick.choice(fillings)), "one reply") for text in leaked]
+    edited = [row(every_seventh(text, 3, pick), f"reply {i}") for text in leaked for i in range(4)]
+    items = table([row(text, "an answer of its own") for text in leaked])
+    for leaks in (copies, edited):
+        verdict = contamination_near(table([*train, *leaks]), {"items": items})
+        assert verdict.estimate is not None
+        assert verdict.estimate >= 0.95

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -20,7 +20,8 @@ _RANK = 4
 
 @dataclass(frozen=True)
 class Level:
-    """Thresholds that hold at one probability: `score` for items with numbers, `similarity` for items without, `lexical` for both."""
+    """Thresholds that hold at one probability: `score` for items with numbers and for code, `similarity` for other items, `lexical`
+    for all."""
 
     score: float
     similarity: float
@@ -36,12 +37,14 @@ class Calibration:
         suspect: passed without a paraphrase by a share 1 - `rule.quantile` of the items.
         certain: passed without a paraphrase by any item of the set with probability `rule.false_alarm`.
         detectable: share of items above `suspect` after every third word was taken out.
+        code: whether the set is compared as code.
     """
 
     items: int
     suspect: Level
     certain: Level
     detectable: float
+    code: bool
 
 
 def calibrate(
@@ -58,6 +61,9 @@ def calibrate(
     The training rows are more than the items, and the nearest of more is nearer. How much is seen in the fourth-nearest training
     text, which is seldom a paraphrase; no more than the steps from so many items to so many texts, should it be one; and no less
     than nothing, so that rows off the topic do not make those on it suspect.
+
+    Code is different. One in ten HumanEval items has a twin in the set, so that a level which these do not pass finds few
+    rephrasings; its score has a scale of its own, since each text is compared with rivals, and the levels are the rule's.
 
     A quantile of all pairs of items, instead, would be passed by ordinary texts: thousands are compared with each item.
 
@@ -76,9 +82,12 @@ def calibrate(
     doublings = math.log2(max(1.0, texts / len(items)))
     suspect = _level(among, training, doublings, 1 - rule.quantile)
     certain = _level(among, training, doublings, min(1 - rule.quantile, rule.false_alarm / n))
-    found = pl.col("score") > pl.when("numeric").then(suspect.score).otherwise(suspect.similarity)
+    code = among["code"].all()
+    if code:
+        suspect, certain = replace(suspect, score=rule.code_suspect), replace(certain, score=rule.code_certain)
+    found = pl.col("score") > pl.when(pl.col("numeric") | pl.col("code")).then(suspect.score).otherwise(suspect.similarity)
     detectable = search.damaged(items).select(found.mean()).item()
-    return Calibration(items=n, suspect=suspect, certain=certain, detectable=float(detectable))
+    return Calibration(items=n, suspect=suspect, certain=certain, detectable=float(detectable), code=code)
 
 
 def _level(among: pl.DataFrame, training: pl.DataFrame, doublings: float, probability: float) -> Level:

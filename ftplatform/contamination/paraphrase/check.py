@@ -18,7 +18,7 @@ from ftplatform.rows.masking import excerpt, mask_text
 from ftplatform.statistics.intervals import wilson
 from ftplatform.verdict import MAX_EVIDENCE, Decision, Verdict
 
-CHECK_VERSION = "contamination_paraphrase/1"
+CHECK_VERSION = "contamination_paraphrase/2"
 
 _REMEDY = (
     "Remove the named training rows, or retire the eval items and write new ones; write remedial rows from the description of a"
@@ -42,6 +42,10 @@ def contamination_paraphrase(
     confirm it (the same telling answer; or, if the score is beyond chance for the whole set, the same numbers or wording) or clear
     it (another answer and other numbers); else it waits for a person, whose word overrides every signal.
 
+    A set of code is compared by names and words, values and structure, each text against the rivals among the items (`code_search`),
+    at levels chosen on one half of HumanEval. Two agreeing views confirm what is certain. Three in ten rephrasings stay below these
+    levels, so that such a set fails, or waits, and never passes.
+
     Args:
         train: table of `ROW_SCHEMA`, user and assistant turns are read.
         evals: the eval sets by name; `group` is an item's family. Items are compared by their user text.
@@ -51,8 +55,9 @@ def contamination_paraphrase(
 
     Returns:
         Verdict whose estimate is the confirmed share of the checkable items (threshold 0, Wilson interval for the reader). One
-        confirmed pair fails. Insufficient: a suspect that nobody confirmed or cleared; a set without enough items to calibrate on,
-        or whose threshold would not find an item with a third of its words gone; no rows; too many items without user text.
+        confirmed pair fails. Insufficient: a suspect that nobody confirmed or cleared; a set of code; a set without enough items to
+        calibrate on, or whose threshold would not find an item with a third of its words gone; no rows; too many items without
+        user text.
 
     Raises:
         InvalidReview: on an unusable table of reviews.
@@ -61,7 +66,7 @@ def contamination_paraphrase(
     (2023), for candidates by similarity and a judge on the short list; the threshold and the signals are ours.
     """
     rule = rule or ParaphraseRule()
-    tier = "embedding" if encoder is not None else "TF-IDF"
+    lexical = "embedding" if encoder is not None else "TF-IDF"
     common: dict[str, Any] = {
         "statistic": "share of eval items rephrased in the training data",
         "threshold": 0.0,
@@ -69,12 +74,13 @@ def contamination_paraphrase(
         "baseline": ", ".join(sorted(evals)) or None,
         "check_version": CHECK_VERSION,
         "config": {**rule.record(), "encoder": encoder.name if encoder is not None else None},
-        "tier": tier,
+        "tier": lexical,
         "remedy": _REMEDY,
     }
     if (verdict := nothing_to_compare(train, evals, common)) is not None:
         return verdict
     found = compare(train, evals, rule, encoder, reviewed)
+    common["tier"] = tier = _tier(found, lexical)
     n = len(found.checkable)
     confirmed = found.pairs.filter(pl.col("status") == CONFIRMED)
     # An item that is confirmed needs no further reading.
@@ -117,6 +123,11 @@ def paraphrase_pairs(
     return compare(train, evals, rule or ParaphraseRule(), encoder, reviewed).pairs.drop("item").to_arrow()
 
 
+def _tier(found: Comparison, lexical: str) -> str:
+    kinds = {c is not None and c.code for c in found.calibrations.values()}
+    return {frozenset({True}): "code", frozenset({True, False}): f"{lexical} and code"}.get(frozenset(kinds), lexical)
+
+
 def _abstention(found: Comparison, open_pairs: pl.DataFrame, rule: ParaphraseRule, *, embedded: bool) -> tuple[str, str] | None:
     """Why nothing can be concluded, and what to do; None where the check may pass."""
     n, total = len(found.checkable), len(found.items)
@@ -132,6 +143,12 @@ def _abstention(found: Comparison, open_pairs: pl.DataFrame, rule: ParaphraseRul
         return (
             f"Too few items of different families to know how alike ordinary items are ({rule.min_items} are needed): {', '.join(few)}.",
             "Add items, or join small eval sets of one kind into one.",
+        )
+    code = sorted(name for name, c in found.calibrations.items() if c is not None and c.code)
+    if code:
+        return (
+            f"Nothing was found, but too many rephrasings of code stay below the level that unrelated code reaches: {', '.join(code)}.",
+            "Let a person compare the set with the training rows that solve programming tasks, or judge it by performance_gap.",
         )
     least = rule.min_detectable_embedding if embedded else rule.min_detectable_lexical
     blind = sorted(name for name, c in found.calibrations.items() if c is not None and c.detectable < least)
@@ -155,10 +172,11 @@ def _details(found: Comparison, train: pa.Table, rule: ParaphraseRule, encoder: 
         }
         if calibration:
             sets[name] |= {
+                "compared_as": "code" if calibration.code else "text",
                 "threshold": calibration.suspect.score,
                 "threshold_without_numbers": calibration.suspect.similarity,
                 "certain_from": calibration.certain.score,
-                "suspects_expected_by_chance": (1 - rule.quantile) * calibration.items,
+                "suspects_expected_by_chance": None if calibration.code else (1 - rule.quantile) * calibration.items,
                 "detectable_share": calibration.detectable,
             }
     return {

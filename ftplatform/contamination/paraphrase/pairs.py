@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from ftplatform.contamination.doors import door
-from ftplatform.contamination.paraphrase.calibration import Calibration, calibrate
+from ftplatform.contamination.paraphrase.calibration import Calibration, Level, calibrate
 from ftplatform.contamination.paraphrase.encoder import Encoder
 from ftplatform.contamination.paraphrase.reviews import latest_reviews
 from ftplatform.contamination.paraphrase.rule import ParaphraseRule
@@ -20,6 +20,8 @@ from ftplatform.contamination.paraphrase.texts import eval_items, train_texts
 
 #: What became of a pair. Confirmed or cleared, by signals or by a person; or nobody knows.
 CONFIRMED, CLEARED, OPEN = "confirmed", "cleared", "open"
+#: Views of code that must agree; two programs of one kind may well share one.
+_AGREEING_VIEWS = 2
 
 
 @dataclass(frozen=True)
@@ -77,28 +79,34 @@ def compare(
 def _with_thresholds(scored: pl.DataFrame, items: pl.DataFrame, calibrations: Mapping[str, Calibration | None]) -> pl.DataFrame:
     """Adds the item's columns, the threshold, and whether the pair is certain; without a calibration nothing is above."""
     known = [
-        (name, c.suspect.score, c.suspect.similarity, c.certain.score, c.certain.similarity, c.suspect.lexical)
+        {"eval_set": name, **_named("at", c.suspect), **_named("at_certain", c.certain)}
         for name, c in calibrations.items()
         if c is not None
     ]
-    columns = ("score", "similarity", "certain_score", "certain_similarity", "lexical")
-    schema = {"eval_set": pl.String} | {f"at_{name}": pl.Float64 for name in columns}
-    of_set = pl.DataFrame(known, schema=schema, orient="row")
+    columns = [f"{prefix}_{field.name}" for prefix in ("at", "at_certain") for field in fields(Level)]
+    of_set = pl.DataFrame(known, schema={"eval_set": pl.String} | dict.fromkeys(columns, pl.Float64))
     told = items.rename({"answer": "item_answer"})
     joined = scored.join(told, on="item", maintain_order="left").join(of_set, on="eval_set", how="left", maintain_order="left")
-    joined = joined.with_columns(pl.col(f"at_{name}").fill_null(float("inf")) for name in columns)
+    joined = joined.with_columns(pl.col(columns).fill_null(float("inf")))
+    by_score = pl.col("numeric") | pl.col("code")
     return joined.with_columns(
-        threshold=pl.when("numeric").then("at_score").otherwise("at_similarity"),
-        certain=pl.col("score") > pl.when("numeric").then("at_certain_score").otherwise("at_certain_similarity"),
+        threshold=pl.when(by_score).then("at_score").otherwise("at_similarity"),
+        certain=pl.col("score") > pl.when(by_score).then("at_certain_score").otherwise("at_certain_similarity"),
     )
+
+
+def _named(prefix: str, level: Level) -> dict[str, float]:
+    return {f"{prefix}_{name}": value for name, value in asdict(level).items()}
 
 
 def _signaled(scored: pl.DataFrame, items: pl.DataFrame, rule: ParaphraseRule, embedded: bool) -> pl.DataFrame:
     """Adds status and by: which signals agree for pairs above their threshold.
 
     Numbers and wording go along with similarity, so they confirm only what is certain; an answer is a witness of its own. A pair
-    is cleared where its answer and its numbers both speak against it.
+    is cleared where its answer and its numbers both speak against it. Code is confirmed by two of its views; the last number
+    of a program is no answer.
     """
+    code = pl.col("code")
     numbers = ((pl.col("agreement") >= rule.agreeing_numbers) & (pl.col("shared") >= rule.min_shared_numbers)).fill_null(False)
     # Wording is what the lexical tier's similarity is made of; it is a second opinion only on an encoder's.
     wording = (pl.col("lexical") > pl.col("at_lexical")) & pl.lit(embedded)
@@ -113,8 +121,16 @@ def _signaled(scored: pl.DataFrame, items: pl.DataFrame, rule: ParaphraseRule, e
     told = pl.col("told").fill_null(False)
     answer = ((pl.col("final") == pl.col("given")) & told).fill_null(False)
     differs = (pl.col("final") != pl.col("given")) & numeric_answers(pl.col("final")) & numeric_answers(pl.col("given"))
-    contradicted = (differs & pl.col("numeric")).fill_null(False) & ~numbers & ~wording
-    signals = {"answer": answer, "numbers": numbers & pl.col("certain"), "wording": wording & pl.col("certain")}
+    contradicted = (differs & pl.col("numeric")).fill_null(False) & ~numbers & ~wording & ~code
+    views = {"names and words": "words", "values": "literals", "structure": "structure"}
+    alike = {name: (pl.col(view) >= rule.code_agreeing).fill_null(False) for name, view in views.items()}
+    agreeing = pl.sum_horizontal(*alike.values()) >= _AGREEING_VIEWS
+    signals = {
+        "answer": answer & ~code,
+        "numbers": numbers & pl.col("certain") & ~code,
+        "wording": wording & pl.col("certain") & ~code,
+        **{name: agrees & agreeing & pl.col("certain") & code for name, agrees in alike.items()},
+    }
     named = pl.concat_list([pl.when(agrees).then(pl.lit(name)) for name, agrees in signals.items()]).list.drop_nulls()
     judged = known.with_columns(by=named.list.join(", "))
     status = pl.when(pl.col("by") != "").then(pl.lit(CONFIRMED)).when(contradicted).then(pl.lit(CLEARED)).otherwise(pl.lit(OPEN))

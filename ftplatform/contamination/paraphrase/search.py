@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ftplatform.contamination.paraphrase.code_search import CodeSet, compared_as_code
 from ftplatform.contamination.paraphrase.encoder import Encoder
 from ftplatform.contamination.paraphrase.rule import ParaphraseRule
 from ftplatform.contamination.paraphrase.signals import NumberWeights, has_numbers
@@ -37,6 +38,7 @@ class Search:
         numeric: whether each question names a number, shape (items,).
         encoder: the embedding model, or None.
         vectors: the questions in it, shape (items, d).
+        code: the eval sets that are compared as code.
     """
 
     questions: pl.Series
@@ -47,6 +49,7 @@ class Search:
     rule: ParaphraseRule
     encoder: Encoder | None
     vectors: NDArray[np.float32] | None
+    code: dict[str, CodeSet]
 
     @classmethod
     def over(cls, items: pl.DataFrame, train: pa.Table, rule: ParaphraseRule, encoder: Encoder | None) -> Search:
@@ -54,7 +57,8 @@ class Search:
         questions, background = items["question"], _background(train)
         # Equal texts are one family whatever they declare.
         family = pl.coalesce(pl.col("eval_set") + "/" + pl.col("family"), pl.col("key").cast(pl.String))
-        index = Tfidf.fit(questions, background, items.with_columns(key=text_keys(questions)).select(family).to_series())
+        kin = items.with_columns(key=text_keys(questions)).select(family).to_series()
+        index = Tfidf.fit(questions, background, kin)
         return cls(
             questions=questions,
             index=index,
@@ -64,6 +68,7 @@ class Search:
             rule=rule,
             encoder=encoder,
             vectors=None if encoder is None else encoder.encode(questions.to_list()),
+            code=CodeSet.among(items.with_columns(family=kin), rule),
         )
 
     def candidates(self, train: pa.Table) -> tuple[pl.DataFrame, int]:
@@ -110,6 +115,8 @@ class Search:
     def score(self, pairs: pl.DataFrame, known: NDArray[np.int64] | None = None) -> pl.DataFrame:
         """`pairs` (item, row, text, key, answer, lexical) with similarity, agreement and shared (of numbers), and score.
 
+        Pairs with an item of a set of code are scored by `CodeSet` instead, and have its views (null elsewhere).
+
         Args:
             known: positions of the texts among the questions, whose vectors need not be computed again.
         """
@@ -130,7 +137,9 @@ class Search:
             similarity=similarity, agreement=numbers["agreement"], shared=numbers["shared"], numeric=pl.Series(self.numeric[items])
         )
         bonus = pl.when("numeric").then(weight * pl.col("agreement").fill_null(0.0)).otherwise(0.0)
-        return scored.with_columns(score=pl.col("similarity") + bonus)
+        scored = scored.with_columns(score=pl.col("similarity") + bonus)
+        at = pl.Series("at", known) if known is not None else pl.Series("at", [None] * len(pairs), dtype=pl.Int64)
+        return compared_as_code(self.code.values(), scored, at)
 
 
 def _background(train: pa.Table) -> pl.Series:

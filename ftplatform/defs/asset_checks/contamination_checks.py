@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from ftplatform.contamination import exact, groups, near
+from ftplatform.contamination.paraphrase.check import CHECK_VERSION as PARAPHRASE_VERSION
 from ftplatform.defs.asset_checks.license_checks import ROWS_FILE
 from ftplatform.defs.checks import Check, Judging
 from ftplatform.defs.encoding import encoder_of
@@ -96,7 +97,7 @@ def _paraphrase(plan: Plan, asset: str, eval_sets: tuple[str, ...], vaults: froz
         name="contamination_paraphrase",
         asset=asset,
         judge=judge,
-        version="contamination_paraphrase/1",
+        version=PARAPHRASE_VERSION,
         description="No eval item stands in the rows in other words.",
         looks_at=eval_sets,
         required=bool(vaults),

@@ -175,6 +175,99 @@ def test_template_text_in_user_turns_flags_nothing_and_does_not_hide_a_leak() ->
     assert check([*train, *leaked], items).estimate == 5 / 40
 
 
+FRAME = "what does the {} plan cost per month when i sign up for two years and pay everything up front"
+PLANS = ["amber", "basalt", "cedar", "delta", "ember", "fjord", "garnet", "harbor", "indigo", "jasper", "krypton", "lagoon"]
+
+
+def priced(plan: str, price: int | None = None) -> dict:
+    return row(FRAME.format(plan), f"The {plan} plan is {(PLANS.index(plan) + 20) if price is None else price} euros.")
+
+
+def longest_run_or_containment(item: dict, r: dict) -> bool:
+    """The n-gram rule by itself: thirteen tokens in a row, or .8 of the item's 3-token shingles."""
+    text, other = all_text(item, ("user",)), all_text(r, ("user",))
+    own = thirteen_grams(text, 3)
+    return bool(thirteen_grams(text) & thirteen_grams(other)) or len(own & thirteen_grams(other, 3)) >= 0.8 * len(own)
+
+
+def test_other_fillings_of_a_template_are_no_copies_where_a_common_run_flags_all_and_misses_edits() -> None:
+    items, train = [priced(plan) for plan in PLANS[:4]], [priced(plan) for plan in PLANS[4:8]]
+    assert all(longest_run_or_containment(item, r) for item in items for r in train)
+    verdict = check([*ordinary(), *train], [*items, *ITEMS])
+    assert (verdict.decision, verdict.estimate) == (Decision.PASS, 0.0)
+    assert verdict.details["other_fillings_of_templates_not_counted"] == 16
+    # The template is below the tenth of the training rows from which its text is left out.
+    assert verdict.details["template_tokens_left_out"] == 0
+    # A real leak beside them, edited: the run misses it, we do not.
+    leak = row(every_seventh(question(3), 3), "no idea")
+    assert not longest_run_or_containment(ITEMS[3], leak)
+    verdict = check([*ordinary(), *train, leak], [*items, *ITEMS])
+    assert [e["train_row_id"] for e in verdict.evidence] == [leak["row_id"]]
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_an_item_with_only_its_name_changed_is_a_copy_where_nothing_shows_a_template(copies: int) -> None:
+    train = [priced(plan) for plan in PLANS[4 : 4 + copies]]
+    verdict = check([*ordinary(), *train], [priced("amber"), *ITEMS])
+    assert verdict.details["eval_sets"]["support"]["contaminated"] == 1
+    assert verdict.evidence[0]["train_rows"] == copies
+
+
+def test_many_rows_with_a_reply_each_show_a_template_to_a_single_item() -> None:
+    items = [priced("amber"), *ITEMS]
+    assert check([*ordinary(), *(priced(plan) for plan in PLANS[4:])], items).decision is Decision.PASS
+    # The same reply to all: what differs is not what is asked. Copies of one item, each with another word for the name.
+    copies = [row(FRAME.format(plan), "I will look that up.") for plan in PLANS[4:]]
+    verdict = check([*ordinary(), *copies], items)
+    assert verdict.details["eval_sets"]["support"]["contaminated"] == 1
+
+
+def test_copies_of_one_item_edited_here_and_there_stay_copies_however_many_and_whatever_their_replies() -> None:
+    pick, train = random.Random(5), ordinary(200)
+    for copy in range(20):
+        words = question(3).split()
+        for at in pick.sample(range(len(words)), 4):
+            words[at] = pick.choice(PLANS)
+        train.append(row(" ".join(words), f"reply {copy}"))
+    verdict = check(train, ITEMS)
+    assert verdict.evidence[0]["train_rows"] == 20
+
+
+def test_a_copy_inside_a_template_family_is_found_by_what_fills_the_slot() -> None:
+    items, train = [priced(plan) for plan in PLANS[:4]], [priced(plan) for plan in PLANS[4:8]]
+    leak = row(FRAME.format("basalt").replace("month", "calendar month").replace("front", "advance"), "no idea")
+    verdict = check([*ordinary(), *train, leak], [*items, *ITEMS])
+    assert [(e["eval_row_id"], e["train_row_id"]) for e in verdict.evidence] == [(items[1]["row_id"], leak["row_id"])]
+
+
+@pytest.mark.parametrize(("reply", "found"), [("Sure! It is 21 euros.", True), ("Sure! It is 45 euros.", False)])
+def test_the_answer_decides_where_the_filling_is_another_word_for_the_same(reply: str, found: bool) -> None:
+    items, train = [priced(plan) for plan in PLANS[:4]], [priced(plan) for plan in PLANS[4:8]]
+    renamed = row(FRAME.format("basaltic"), reply)
+    verdict = check([*ordinary(), *train, renamed], [*items, *ITEMS])
+    assert [(e["eval_row_id"], e["train_row_id"]) for e in verdict.evidence] == (
+        [(items[1]["row_id"], renamed["row_id"])] if found else []
+    )
+
+
+def test_an_answer_in_words_decides_unless_many_questions_have_it() -> None:
+    def yes_or(plan: str, answer: str) -> dict:
+        return row(FRAME.format(plan), answer)
+
+    items = [yes_or(plan, f"ask the {plan} desk") for plan in PLANS[:4]]
+    train = [yes_or(plan, f"please ask the {plan} desk") for plan in PLANS[4:7]]
+    renamed = yes_or("basaltic", "just ask the basalt desk")
+    verdict = check([*ordinary(), *train, renamed], [*items, *ITEMS])
+    assert [e["train_row_id"] for e in verdict.evidence] == [renamed["row_id"]]
+    everywhere = [yes_or(plan, "yes of course") for plan in PLANS[:4]], [yes_or(plan, "yes of course") for plan in PLANS[4:10]]
+    assert check([*ordinary(), *everywhere[1]], [*everywhere[0], *ITEMS]).decision is Decision.PASS
+
+
+def test_rows_that_fill_a_template_otherwise_need_not_leave_training() -> None:
+    train, items = table([*ordinary(), *(priced(plan) for plan in PLANS[4:8])]), table([priced(plan) for plan in PLANS[:4]])
+    assert near_leaks(train, items).num_rows == 0
+
+
 def test_an_item_copied_into_half_of_the_rows_is_no_template() -> None:
     train = [*ordinary(), *(row(question(5), f"answer {i}") for i in range(80))]
     verdict = check(train, ITEMS)

@@ -199,3 +199,55 @@ def test_an_index_without_items_finds_nothing_and_a_width_of_nothing_is_refused(
     assert ours(["", "😀"], ["😀", ""], 3) == []
     with pytest.raises(ValueError, match="at least one token"):
         NgramIndex.of(pa.array(["a"]), 0)
+
+
+@BOTH
+@pytest.mark.parametrize("width", [2, 5, 7, 8, 13])
+def test_every_place_of_an_n_gram_is_found_though_only_anchors_are_looked_for(
+    kernels: str, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, kernels)
+    item = " ".join(f"w{i}" for i in range(width))
+    texts: list[str | None] = ["x " * before + item + " y" * (before % 3) for before in range(2 * width)]
+    assert ours([item], texts, width) == [(before, before, 0, 0) for before in range(2 * width)]
+    # ADV: an anchor alone, all of the n-gram but its last word, is no hit.
+    assert ours([item], [item.rsplit(" ", 1)[0] + " z " * 20], width) == []
+
+
+@BOTH
+def test_an_n_gram_over_many_turns_is_found_at_its_place_in_the_stream(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, kernels)
+    words = [f"w{i}" for i in range(13)]
+    index = NgramIndex.of(pa.array([" ".join(words)]), 13)
+    turns = ["before it", *words, "", "and after", "q " * 30, " ".join(words[:9]), " ".join(words[9:])]
+    hits = Scanner(index).scan(pa.array(turns), np.zeros(len(turns), np.int64))
+    assert hits.positions.tolist() == [2, 2 + 13 + 2 + 30]
+
+
+@BOTH
+def test_texts_of_one_byte_may_have_two_hits_each(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, kernels)
+    index = NgramIndex.of(pa.array(["a", "a a"]), 2)
+    hits = Scanner(index).scan(pa.array(["a"] * 3000), np.zeros(3000, np.int64))
+    assert len(hits.grams) == 2 * 3000 - 1
+
+
+@settings(max_examples=60)
+@given(st.lists(st.text(st.sampled_from("ab5٥é日😀-+*/^<$|~ \t\x7f\x1f.,_AZ09az@[`{"), max_size=40), max_size=6), st.integers(1, 9))
+def test_both_implementations_agree_hit_by_hit(texts: list[str], width: int) -> None:
+    index = NgramIndex.of(pa.array(texts, pa.string()), width)
+    owners = np.arange(len(texts), dtype=np.int64) // 2
+    found = []
+    for kernels in ("numpy", "numba"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(VARIABLE, kernels)
+            found.append(Scanner(index).scan(pa.array(texts, pa.string()), owners))
+    for name in ("owners", "positions", "grams"):
+        assert np.array_equal(getattr(found[0], name), getattr(found[1], name))
+
+
+def test_words_of_eight_bytes_and_more_are_told_apart() -> None:
+    words = ["abcdefgh", "abcdefghi", "abcdefghabcdefgh", "abcdefghabcdefgi", "abcdefgi", "ABCDEFGHA", "a" * 23, "a" * 24, "a" * 25]
+    tokens = all_tokens(pa.array([" ".join(words)]))
+    assert len(set(tokens.hashes.tolist())) == len(words)
+    assert ours(words, [f"{word.upper()}," for word in words], 1) == [(i, 0, i, 0) for i in range(len(words))]
