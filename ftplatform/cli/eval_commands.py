@@ -23,6 +23,25 @@ _SHOWN = 12
 SetArgument = Annotated[str, typer.Argument(metavar="SET", help="Name of the eval set.")]
 
 
+@app.command("results")
+def results(
+    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="Name of the adapter.")],
+    slices: Annotated[bool, typer.Option("--slices", help="One line per slice.")] = False,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prints what base and tuned model scored on every eval set, with standard errors and the paired gain."""
+    from ftplatform.defs.keys import Family, asset_name
+    from ftplatform.evaluation.summary import result_rows
+
+    evaluated = load_plan(project).open_store().current(asset_name(Family.EVAL_RESULTS, adapter))
+    rows = result_rows(evaluated.read_json("summary.json"), slices=slices)
+    if as_json:
+        typer.echo(json.dumps({"adapter": adapter, "snapshot": evaluated.digest, "results": rows}))
+        return
+    OUT.print(table(f"{adapter}: {len(rows):,} result(s)", list(dict.fromkeys(key for row in rows for key in row)), rows))
+
+
 @app.command("view")
 def view(
     eval_set: SetArgument,

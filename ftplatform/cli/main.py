@@ -7,6 +7,7 @@ import typer
 
 from ftplatform import __version__
 from ftplatform.cli import (
+    closure_commands,
     contamination_commands,
     dedup_commands,
     demo_command,
@@ -36,6 +37,7 @@ run_commands.register(app)
 status_command.register(app)
 license_commands.register(app)
 waiver_commands.register(app)
+closure_commands.register(app)
 dedup_commands.register(app)
 contamination_commands.register(app)
 eval_commands.register(app)

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,13 +94,32 @@ def tree_identity(root: Path) -> TreeIdentity:
     if not contents:
         raise FtplatformError(f"{root.name} holds no files.", remedy="Reinstall the package.")
     files = tuple((path, sha256_hex(contents[path])) for path in sorted(contents))
-    return TreeIdentity(sha256_hex(canonical_json([list(pair) for pair in files])), files, _pack(contents))
+    return TreeIdentity(_digest_of(files), files, _pack(contents))
 
 
 def unpack_tree(archive: bytes, folder: Path) -> None:
     """Write the files of a `TreeIdentity.archive` below `folder`, refusing anything that is not a plain file inside it."""
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
         tar.extractall(folder, filter="data")
+
+
+def archive_digest(archive: bytes) -> str:
+    """The `TreeIdentity.digest` of the files in an archive.
+
+    Raises:
+        FtplatformError: if it is no tar archive of plain files.
+    """
+    files: list[tuple[str, str]] = []
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
+            for entry in tar:
+                stream = tar.extractfile(entry)
+                if stream is None:
+                    raise tarfile.TarError(f"{entry.name} is no plain file")
+                files.append((entry.name, sha256_hex(stream.read())))
+    except tarfile.TarError as error:
+        raise FtplatformError(f"The code archive cannot be read: {error}.", remedy="Restore it from a backup.") from error
+    return _digest_of(sorted(files))
 
 
 def project_identity(file: Path) -> ProjectIdentity:
@@ -140,6 +160,10 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
         return None
     return done.stdout if done.returncode == 0 else None
+
+
+def _digest_of(files: Sequence[tuple[str, str]]) -> str:
+    return sha256_hex(canonical_json([list(pair) for pair in files]))
 
 
 def _pack(contents: dict[str, bytes]) -> bytes:

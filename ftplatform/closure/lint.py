@@ -29,6 +29,7 @@ RULES: Mapping[str, str] = {
     "notebook-code": "Move the code into a module; cells run in any order.",
     "missing-hash": "Record the SHA-256 of the bytes that were used.",
     "unresolved-setting": "Record the value that was used, not the word that chose it.",
+    "unset-seed": "Set every seed, each before what it decides, and record it.",
     "unrecorded-step": "Store what the person did (the edited file, the decision) and name its SHA-256.",
 }
 
@@ -89,7 +90,7 @@ def lint(document: Mapping[str, Any]) -> list[Finding]:
     found: dict[tuple[str, str], Finding] = {}
     for path, rule, value in _walk(document, (), declared):
         pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
-        found.setdefault((pointer, rule), Finding(pointer, rule, _quote(value)))
+        found.setdefault((pointer, rule), Finding(pointer, rule, quoted(value)))
     return list(found.values())
 
 
@@ -99,7 +100,7 @@ def lint_requirements(lines: Iterable[str]) -> list[Finding]:
     for number, line in enumerate(lines, start=1):
         text = re.sub(r"(?:^|\s)#.*$", "", line).strip()
         if text and (rule := requirement_rule(text)) is not None:
-            findings.append(Finding(f"/{number}", rule, _quote(text)))
+            findings.append(Finding(f"/{number}", rule, quoted(text)))
     return findings
 
 
@@ -120,6 +121,19 @@ def requirement_rule(requirement: str) -> str | None:
         return None if re.search(r"#(?:.*&)?sha256=[0-9a-f]{64}\b", text) else "unpinned-package"
     exact = re.fullmatch(r"\(?\s*={2,3}\s*([^,*\s]+)\s*\)?", rest)
     return None if exact and _EXACT_VERSION.fullmatch(exact.group(1)) else "unpinned-package"
+
+
+def image_rules(image: str) -> list[str]:
+    """The rules a container image reference violates; none if it is named by digest."""
+    if re.search(r"@sha256:[0-9a-f]{64}$", image):
+        return []
+    return ["unpinned-image", *(["latest"] if _LATEST.search(image) else [])]
+
+
+def quoted(value: Any) -> str:
+    """`value` as text, cut to 120 characters."""
+    text = str(value)
+    return text if len(text) <= _QUOTE else text[: _QUOTE - 1] + "…"
 
 
 def _walk(node: Any, path: tuple[str, ...], declared: frozenset[str]) -> Iterator[tuple[tuple[str, ...], str, Any]]:
@@ -181,8 +195,10 @@ def _check_entry(key: str, value: Any, path: tuple[str, ...]) -> Iterator[tuple[
                 yield (*path, str(index)), rule, line
     elif key in _IMAGE_KEYS:
         for image in [value] if isinstance(value, str) else value or ():
-            if not re.search(r"@sha256:[0-9a-f]{64}$", str(image)):
+            if "unpinned-image" in image_rules(str(image)):
                 yield path, "unpinned-image", image
+    elif path[:1] == ("seeds",) and len(path) == 2 and (isinstance(value, bool) or not isinstance(value, int)):
+        yield path, "unset-seed", value
     elif path[:1] in {("hyperparameters",), ("runtime",)} and value == "auto":
         yield path, "unresolved-setting", value
 
@@ -213,8 +229,3 @@ def _declared_variables(document: Mapping[str, Any]) -> frozenset[str]:
 
 def _is_hash(value: Any) -> bool:
     return isinstance(value, str) and bool(_HEX64.fullmatch(value))
-
-
-def _quote(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= _QUOTE else text[: _QUOTE - 1] + "…"

@@ -193,7 +193,7 @@ def build_closure(
             "hub": base_model.hub,
             "revision": base_model.revision,
             "files": _files(base_model.files),
-            "tokenizer": {"files": _files(f for f in base_model.files if _TOKENIZER_FILE.search(f.path))},
+            "tokenizer": {"files": _files(tokenizer_files(base_model.files))},
             "chat_template": {"sha256": sha256_hex(attachments["chat_template.txt"])},
         },
         "rows": {
@@ -276,6 +276,11 @@ def ordered_rows_digest(row_ids: pa.Array | pa.ChunkedArray) -> str:
 def transitive_inputs(lineage: Iterable[Any]) -> list[dict[str, str]]:
     """Role, asset and snapshot of every input in a lineage of store snapshots (`Store.lineage`), each once, sorted."""
     return _inputs(ref for snapshot in lineage for ref in snapshot.inputs)
+
+
+def tokenizer_files(files: Iterable[FileFact]) -> list[FileFact]:
+    """The files of a model that decide how text becomes tokens."""
+    return [file for file in files if _TOKENIZER_FILE.search(file.path)]
 
 
 def recipe_digest(manifest: Mapping[str, Any]) -> str:

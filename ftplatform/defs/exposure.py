@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import polars as pl
@@ -58,7 +59,13 @@ def exposure_of(store: Store, adapter: Snapshot, folder: Path) -> Exposure | Non
         partial = kept.with_suffix(f".{os.getpid()}.partial")
         _work_out(store, adapter, manifest).write_parquet(partial)
         partial.replace(kept)
-    return Exposure(pl.read_parquet(kept), manifest["optimization"]["steps"])
+    return Exposure(pl.read_parquet(kept), _steps(adapter, manifest))
+
+
+def _steps(adapter: Snapshot, manifest: dict) -> int:
+    """Steps that shaped the weights; a run that was stopped returns an earlier checkpoint."""
+    stopped = adapter.facts.get("stopped")
+    return stopped["returned_step"] if stopped else manifest["optimization"]["steps"]
 
 
 def _work_out(store: Store, adapter: Snapshot, manifest: dict) -> pl.DataFrame:
@@ -73,7 +80,8 @@ def _work_out(store: Store, adapter: Snapshot, manifest: dict) -> pl.DataFrame:
     lengths = [len(example.tokens) for example in encoded.examples]
     optimization = manifest["optimization"]
     order = batch_order(lengths, optimization["batch_size"], optimization["steps"], optimization["seed"])
-    visits = pl.DataFrame([pl.Series("row", list(order), dtype=pl.List(pl.Int64))]).with_row_index("step").explode("row")
+    seen = list(islice(order, _steps(adapter, manifest)))
+    visits = pl.DataFrame([pl.Series("row", seen, dtype=pl.List(pl.Int64))]).with_row_index("step").explode("row")
     steps = visits.group_by("row").agg(pl.col("step").cast(pl.Int64).alias("steps"))
     rows = pl.DataFrame({"row": range(len(lengths)), "row_id": encoded.row_ids, "tokens": lengths})
     return rows.join(steps, on="row", how="left").select("row_id", "tokens", "steps")

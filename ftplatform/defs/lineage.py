@@ -4,7 +4,7 @@ Dagster has the same graph once definitions exist, but the gate must know it at 
 under in-process execution) and `status` wants it without building definitions.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name
@@ -14,6 +14,23 @@ from ftplatform.project.models import Adapter, Project
 def evals_of(project: Project, adapter: Adapter) -> list[str]:
     """Names of the eval sets an adapter is judged on, in file order; all of them unless it names some."""
     return [name for name in project.eval_sets if not adapter.evals or name in adapter.evals]
+
+
+def _continued_first(adapters: Mapping[str, Adapter]) -> Iterator[tuple[str, Adapter]]:
+    """Adapters in file order, but none before the one it continues."""
+    done: set[str] = set()
+
+    def with_its_own(name: str) -> Iterator[tuple[str, Adapter]]:
+        if name in done:
+            return
+        done.add(name)
+        adapter = adapters[name]
+        if adapter.continues is not None:
+            yield from with_its_own(adapter.continues)
+        yield name, adapter
+
+    for name in adapters:
+        yield from with_its_own(name)
 
 
 class Lineage:
@@ -43,10 +60,19 @@ class Lineage:
                 *([asset_name(Family.BASE_MODELS, dataset.hardness_model)] if dataset.hardness_model else []),
             ]
             parents[asset_name(Family.SPLITS, name)] = [asset_name(Family.CORPORA, name)]
-        for name, adapter in project.adapters.items():
+        for name, adapter in _continued_first(project.adapters):
             asset = asset_name(Family.ADAPTERS, name)
             mix = [asset_name(Family.RAW, adapter.safety_mix.source)] if adapter.safety_mix else []
-            parents[asset] = [asset_name(Family.SPLITS, adapter.dataset), asset_name(Family.BASE_MODELS, adapter.base), *mix]
+            probes = adapter.margin_probes
+            followed = [asset_name(Family.EVAL_SETS, e) for e in (probes.refusal, probes.safe)] if probes else []
+            before = [asset_name(Family.ADAPTERS, adapter.continues)] if adapter.continues else []
+            parents[asset] = [
+                asset_name(Family.SPLITS, adapter.dataset),
+                asset_name(Family.BASE_MODELS, adapter.base),
+                *mix,
+                *followed,
+                *before,
+            ]
             results = asset_name(Family.EVAL_RESULTS, name)
             parents[results] = [
                 asset,

@@ -3,7 +3,7 @@
 import polars as pl
 import pyarrow as pa
 
-from ftplatform.evaluation.refusals import DECLINED, Label
+from ftplatform.evaluation.refusal_judge import DECLINED, Label
 from ftplatform.project.models import EvalKind
 
 #: A graded answer below it is more wrong than right; exact scores are 0 or 1, for which any limit in between says the same. Every

@@ -395,8 +395,14 @@ def rehearse(plan: Plan, store: Store, source: str) -> tuple[RemovalPlan, tuple[
 
 def _edge_role(child: str, parent: str) -> EdgeRole:
     match family_of(child), family_of(parent):
-        case _, Family.BASE_MODELS:
-            return EdgeRole.BASE_MODEL if family_of(child) is Family.ADAPTERS else EdgeRole.EVALUATES
+        case Family.ADAPTERS, Family.BASE_MODELS:
+            return EdgeRole.BASE_MODEL
+        case Family.ADAPTERS, Family.ADAPTERS:
+            return EdgeRole.CONTINUED_ADAPTER
+        case Family.CORPORA, Family.BASE_MODELS:
+            return EdgeRole.SELECTION
+        case (_, Family.BASE_MODELS) | (_, Family.EVAL_SETS):
+            return EdgeRole.EVALUATES
         case Family.SYNTHETIC, _:
             return EdgeRole.PROMPT_SEED
         case (Family.EVAL_RESULTS, _) | (_, Family.EVAL_RESULTS):
@@ -446,7 +452,7 @@ def certificate(plan: Plan, store: Store, asset: str, notice: str, *, replayed: 
 def replay(store: Store, adapter: Snapshot, closure: Closure) -> Replay:
     """Train again what the adapter's snapshot describes, in a process of its own."""
     from ftplatform.training.base_model import file_sha256
-    from ftplatform.training.launch import launch
+    from ftplatform.training.launchers import launch
     from ftplatform.training.lora import WEIGHTS_FILE
     from ftplatform.training.manifest import TrainingManifest
     from ftplatform.training.shards import train_shards

@@ -9,18 +9,19 @@ Nothing here reaches a network or runs code from a model folder: local files onl
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ftplatform.canonical import digest, sha256_hex
-from ftplatform.errors import EvaluationError, UnsafeModel
+from ftplatform.canonical import digest
+from ftplatform.errors import EvaluationError
+from ftplatform.evaluation.decoding import Decoding, sampler, token_probabilities
+from ftplatform.evaluation.model_folder import folder_digest, open_model
 
 if TYPE_CHECKING:
     import torch
@@ -32,61 +33,24 @@ Conversation = Sequence[Mapping[str, Any]]
 #: Called with (answered, all) after every batch.
 Progress = Callable[[int, int], None]
 
+#: Raise it when the same model, text and decoding would give another answer than before.
+GENERATION_VERSION = "1"
+_NUMERICS = ("torch", "transformers", "peft")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decoding:
-    """How answers are produced. It is part of what an answer is: a comparison needs the same on both sides.
-
-    Attributes:
-        max_new_tokens: length limit of an answer.
-        temperature: 0 is greedy.
-        top_p: smallest set of tokens with this probability is sampled from (Holtzman et al. 2020); 1 is all.
-        seed: of the sampling.
-    """
-
-    max_new_tokens: int = 48
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens is {self.max_new_tokens}; an answer needs at least one token")
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise ValueError(f"temperature {self.temperature} must be >= 0 and top_p {self.top_p} in (0, 1]")
-
-    @property
-    def key(self) -> str:
-        """Short digest of the settings."""
-        return digest(asdict(self))[:16]
+__all__ = ["Conversation", "Decoding", "Generator", "LogProbs", "Progress", "folder_digest"]
 
 
 @dataclass(frozen=True, slots=True)
 class LogProbs:
-    """Teacher-forced log-probabilities (nats) of n completions: `total`, `mean` per token, number of `tokens`; shape (n,)."""
+    """Teacher-forced log-probabilities (nats) of n completions: `total`, `mean` per token, number of `tokens`; shape (n,).
+
+    `greedy` says whether greedy decoding would have said the same, token by token.
+    """
 
     total: NDArray[np.float64]
     mean: NDArray[np.float64]
     tokens: NDArray[np.int64]
-
-
-def folder_digest(folder: Path) -> str:
-    """SHA-256 over the names and bytes of the files in a model or adapter folder (hidden files left out)."""
-    files = sorted(
-        p for p in folder.rglob("*") if p.is_file() and not any(part.startswith(".") for part in p.relative_to(folder).parts)
-    )
-    if not files:
-        raise EvaluationError(
-            f"{folder} holds no files.", remedy="Give the folder with config.json, tokenizer files and *.safetensors."
-        )
-    return digest({p.relative_to(folder).as_posix(): _file_sha256(p) for p in files})
-
-
-def _file_sha256(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    greedy: NDArray[np.bool_]
 
 
 class Generator:
@@ -125,46 +89,8 @@ class Generator:
             UnsafeModel: if a folder holds no safetensors, or its configuration asks to run code.
             EvaluationError: if the tokenizer has no chat template.
         """
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging as transformers_logging
-
         base, adapter = Path(base), Path(adapter) if adapter is not None else None
-        _refuse_unsafe_base(base)
-        if adapter is not None:
-            _refuse_unsafe_adapter(adapter)
-        place = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device)
-        verbosity = transformers_logging.get_verbosity()
-        transformers_logging.set_verbosity_error()
-        try:
-            with _quiet_progress():
-                tokenizer = AutoTokenizer.from_pretrained(
-                    str(base), local_files_only=True, trust_remote_code=False, padding_side="left"
-                )
-                model: Any = AutoModelForCausalLM.from_pretrained(
-                    str(base),
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    use_safetensors=True,
-                    dtype=torch.float32 if place.type == "cpu" else "auto",
-                )
-                if adapter is not None:
-                    from peft import PeftModel
-
-                    # `base_model_name_or_path` inside the adapter is where it was trained; the base given here decides.
-                    with warnings.catch_warnings():
-                        # PEFT asks transformers for a property it has renamed; nothing a user could do about it.
-                        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-                        model = PeftModel.from_pretrained(model, str(adapter), is_trainable=False, local_files_only=True)
-        finally:
-            transformers_logging.set_verbosity(verbosity)
-        if tokenizer.chat_template is None:
-            raise EvaluationError(
-                f"The tokenizer in {base} has no chat template.", remedy="Add chat_template.jinja to the model folder."
-            )
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        model = model.to(place).eval()
+        model, tokenizer = open_model(base, adapter, device)
         digests = {"base": folder_digest(base), "adapter": None if adapter is None else folder_digest(adapter)}
         return cls(model, tokenizer, has_adapter=adapter is not None, digests=digests, batch_size=batch_size, threads=threads)
 
@@ -173,15 +99,51 @@ class Generator:
         """Number of entries of the tokenizer."""
         return len(self._tokenizer)
 
-    def render(self, conversations: Sequence[Conversation], system_prompt: str | None = None) -> list[str]:
-        """The text the model reads for each conversation, up to where its answer starts.
+    @property
+    def context(self) -> int | None:
+        """Tokens the model reads at most; None if it has no limit."""
+        return getattr(self._model.config, "max_position_embeddings", None)
+
+    @property
+    def stop_tokens(self) -> list[int]:
+        """Tokens that end an answer."""
+        configured = self._model.generation_config.eos_token_id
+        listed = configured if isinstance(configured, list) else [configured]
+        return sorted({token for token in [*listed, self._tokenizer.eos_token_id] if token is not None})
+
+    def model_digest(self, *, adapter: bool) -> str:
+        """SHA-256 of all that an answer depends on besides prompt and decoding: weights, precision, kind of device, library versions."""
+        return digest(
+            {
+                "base": self.base_digest,
+                "adapter": self.adapter_digest if adapter else None,
+                "precision": str(self._model.dtype),
+                "device": self._model.device.type,
+                "packages": {name: version(name) for name in _NUMERICS},
+                "version": GENERATION_VERSION,
+            }
+        )
+
+    def render(
+        self, conversations: Sequence[Conversation], system_prompt: str | None = None, *, continue_final: bool = False
+    ) -> list[str]:
+        """The text the model reads for each conversation, up to where its answer starts, or with `continue_final` goes on.
 
         A production `system_prompt` goes in front of a conversation's own system message, which is kept below it.
         """
         return [
-            self._tokenizer.apply_chat_template(_with_system_prompt(c, system_prompt), tokenize=False, add_generation_prompt=True)
+            self._tokenizer.apply_chat_template(
+                _with_system_prompt(c, system_prompt),
+                tokenize=False,
+                add_generation_prompt=not continue_final,
+                continue_final_message=continue_final,
+            )
             for c in conversations
         ]
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text as it is: the chat template has written the special tokens already."""
+        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def generate(
         self,
@@ -190,6 +152,7 @@ class Generator:
         *,
         adapter: bool = False,
         system_prompt: str | None = None,
+        seeds: Sequence[int] | None = None,
         progress: Progress | None = None,
     ) -> list[str]:
         """Answers, in the order of `conversations`.
@@ -199,26 +162,42 @@ class Generator:
             decoding: default greedy, 48 tokens.
             adapter: answer with the adapter; without it the base model answers.
             system_prompt: the production system prompt, if the answer is wanted under it.
+            seeds: one for each conversation, in place of `decoding.seed`: several draws of the same prompt in one call.
 
         Raises:
             EvaluationError: if a prompt and its answer do not fit into the model's context, or there is no adapter to switch on.
         """
+        read = [self.encode(text) for text in self.render(conversations, system_prompt)]
+        return [text.strip() for text in self.complete(read, decoding, adapter=adapter, seeds=seeds, progress=progress)]
+
+    def complete(
+        self,
+        read: Sequence[list[int]],
+        decoding: Decoding | None = None,
+        *,
+        adapter: bool = False,
+        seeds: Sequence[int] | None = None,
+        progress: Progress | None = None,
+    ) -> list[str]:
+        """What the model writes after each token sequence, spaces at the ends included. Arguments and errors as `generate`."""
         import torch
         from transformers import LogitsProcessorList
 
         decoding = decoding or Decoding()
-        prompts = self.render(conversations, system_prompt)
-        encoded = [self._encode(text) for text in prompts]
-        self._check_context([len(ids) for ids in encoded], decoding.max_new_tokens)
-        answers = [""] * len(prompts)
-        stops = self._stop_tokens()
+        seeds = [decoding.seed] * len(read) if seeds is None else seeds
+        if len(seeds) != len(read):
+            raise ValueError(f"{len(read)} prompts and {len(seeds)} seeds; give one seed for each prompt")
+        self._check_context([len(ids) for ids in read], decoding.max_new_tokens)
+        answers = [""] * len(read)
+        stops = self.stop_tokens
         done = 0
         with self._compute(adapter):
-            for batch in self._batches([len(ids) for ids in encoded]):
-                ids, mask = self._pad([encoded[i] for i in batch])
+            for batch in self._batches([len(ids) for ids in read]):
+                ids, mask = self._pad([read[i] for i in batch])
                 processors = LogitsProcessorList()
                 if decoding.temperature > 0:
-                    processors.append(_sampler(decoding, [prompts[i] for i in batch], self._model.device, ids.shape[1]))
+                    streams = [(seeds[i], read[i]) for i in batch]
+                    processors.append(sampler(decoding, streams, self._model.device, ids.shape[1]))
                 # The processor samples and leaves one token possible; so the search itself is greedy and needs no global seed.
                 output = self._model.generate(
                     input_ids=ids,
@@ -234,10 +213,10 @@ class Generator:
                     pad_token_id=self._tokenizer.pad_token_id,
                 )
                 for i, tokens in zip(batch, output[:, ids.shape[1] :].tolist(), strict=True):
-                    answers[i] = self._tokenizer.decode(_until(tokens, stops), skip_special_tokens=True).strip()
+                    answers[i] = self._tokenizer.decode(_until(tokens, stops), skip_special_tokens=True)
                 done += len(batch)
                 if progress is not None:
-                    progress(done, len(prompts))
+                    progress(done, len(read))
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         return answers
@@ -260,15 +239,21 @@ class Generator:
         Raises:
             ValueError: on unequal lengths. EvaluationError: if a conversation alone exceeds the context.
         """
+        prompts = [self.encode(text) for text in self.render(conversations, system_prompt)]
+        self._check_context([len(ids) for ids in prompts], 1)
+        limit = self.context
+        targets = [self.encode(c)[: limit - len(p) if limit else None] for p, c in zip(prompts, completions, strict=True)]
+        return self.score_tokens(list(zip(prompts, targets, strict=True)), adapter=adapter, progress=progress)
+
+    def score_tokens(
+        self, pairs: Sequence[tuple[list[int], list[int]]], *, adapter: bool = False, progress: Progress | None = None
+    ) -> LogProbs:
+        """Teacher-forced log-probabilities of token sequences; each pair is (what is read, what is scored after it)."""
         import torch
 
-        prompts = [self._encode(text) for text in self.render(conversations, system_prompt)]
-        self._check_context([len(ids) for ids in prompts], 1)
-        limit = self._context()
-        targets = [self._encode(c)[: limit - len(p) if limit else None] for p, c in zip(prompts, completions, strict=True)]
-        pairs = list(zip(prompts, targets, strict=True))
         total = np.zeros(len(pairs))
-        tokens = np.array([len(t) for t in targets], dtype=np.int64)
+        greedy = np.ones(len(pairs), dtype=np.bool_)
+        tokens = np.array([len(t) for _, t in pairs], dtype=np.int64)
         done = 0
         with self._compute(adapter):
             for batch in self._batches([len(p) + len(t) for p, t in pairs]):
@@ -277,17 +262,42 @@ class Generator:
                 logits = self._logits(ids, mask, longest + 1)[:, :-1]
                 targets_here = ids[:, -longest:]
                 # log p = logit - logsumexp; avoids a second array of vocabulary size.
-                picked = logits.gather(-1, targets_here[..., None])[..., 0].float() - torch.logsumexp(logits.float(), -1)
+                chosen = logits.gather(-1, targets_here[..., None])[..., 0].float() - torch.logsumexp(logits.float(), -1)
                 wanted = (
                     torch.arange(longest, 0, -1, device=ids.device)[None, :]
                     <= torch.as_tensor(tokens[batch], device=ids.device)[:, None]
                 )
-                total[batch] = torch.where(wanted, picked, 0.0).double().sum(1).cpu().numpy()
+                total[batch] = torch.where(wanted, chosen, 0.0).double().sum(1).cpu().numpy()
+                greedy[batch] = ((logits.argmax(-1) == targets_here) | ~wanted).all(1).cpu().numpy()
                 done += len(batch)
                 if progress is not None:
                     progress(done, len(pairs))
         with np.errstate(invalid="ignore", divide="ignore"):
-            return LogProbs(total, np.where(tokens > 0, total / tokens, np.nan), tokens)
+            return LogProbs(total, np.where(tokens > 0, total / tokens, np.nan), tokens, greedy)
+
+    def next_token_probabilities(
+        self, read: Sequence[list[int]], tokens: Sequence[Sequence[int]], decoding: Decoding, *, adapter: bool = False
+    ) -> NDArray[np.float64]:
+        """Probability that the next token is one of those named, under `decoding` (greedy: zeros and ones).
+
+        Args:
+            read: n token sequences.
+            tokens: the m tokens asked about after each.
+
+        Returns:
+            float64 array (n, m).
+        """
+        import torch
+
+        self._check_context([len(ids) for ids in read], 1)
+        columns = torch.tensor([list(asked) for asked in tokens], dtype=torch.long)
+        result = np.zeros(columns.shape)
+        with self._compute(adapter):
+            for batch in self._batches([len(ids) for ids in read]):
+                ids, mask = self._pad([read[i] for i in batch])
+                probabilities = token_probabilities(self._logits(ids, mask, 1)[:, -1].float(), decoding)
+                result[batch] = probabilities.gather(-1, columns[batch].to(probabilities.device)).cpu().numpy()
+        return result
 
     def first_token_probabilities(
         self,
@@ -304,27 +314,14 @@ class Generator:
 
         A cheap drift sensor, never a verdict: mid-erosion a model still starts with "I" and complies.
         """
-        import torch
-
-        firsts = [self._encode(text)[:1] for text in starts]
+        firsts = [self.encode(text)[:1] for text in starts]
         if not all(firsts):
             raise ValueError("every start needs at least one token")
-        columns = torch.tensor([ids[0] for ids in firsts])
-        encoded = [self._encode(text) for text in self.render(conversations, system_prompt)]
-        self._check_context([len(ids) for ids in encoded], 1)
-        result = np.zeros((len(encoded), len(starts)))
-        with self._compute(adapter):
-            for batch in self._batches([len(ids) for ids in encoded]):
-                ids, mask = self._pad([encoded[i] for i in batch])
-                probabilities = torch.softmax(self._logits(ids, mask, 1)[:, -1].float(), -1)
-                result[batch] = probabilities[:, columns.to(probabilities.device)].double().cpu().numpy()
-        return result
+        read = [self.encode(text) for text in self.render(conversations, system_prompt)]
+        columns = [[ids[0] for ids in firsts]] * len(read)
+        return self.next_token_probabilities(read, columns, Decoding(temperature=1.0), adapter=adapter)
 
     # ---- inside ------------------------------------------------------------------------------------------------------
-
-    def _encode(self, text: str) -> list[int]:
-        # The chat template has written the special tokens already.
-        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _pad(self, sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         import torch
@@ -350,16 +347,8 @@ class Generator:
         for start in range(0, len(order), self._batch_size):
             yield order[start : start + self._batch_size]
 
-    def _stop_tokens(self) -> list[int]:
-        configured = self._model.generation_config.eos_token_id
-        listed = configured if isinstance(configured, list) else [configured]
-        return sorted({token for token in [*listed, self._tokenizer.eos_token_id] if token is not None})
-
-    def _context(self) -> int | None:
-        return getattr(self._model.config, "max_position_embeddings", None)
-
     def _check_context(self, lengths: Sequence[int], reserve: int) -> None:
-        limit = self._context()
+        limit = self.context
         if limit is None or not lengths:
             return
         worst = max(range(len(lengths)), key=lambda i: lengths[i])
@@ -399,84 +388,3 @@ def _with_system_prompt(conversation: Conversation, system_prompt: str | None) -
 
 def _until(tokens: list[int], stops: Sequence[int]) -> list[int]:
     return next((tokens[:i] for i, token in enumerate(tokens) if token in stops), tokens)
-
-
-def _sampler(decoding: Decoding, prompts: Sequence[str], device: Any, prompt_width: int) -> Any:
-    """A logits processor that draws the next token itself and leaves only that one possible.
-
-    Draw k of a prompt is a number fixed by (seed, prompt, k), turned into a token through the inverse cumulative distribution. So
-    an answer does not depend on the batch it happened to be in or on any global random state.
-    """
-    import torch
-    from transformers import LogitsProcessor
-
-    streams = [np.random.default_rng(int(sha256_hex(f"{decoding.seed}\n{text}".encode())[:16], 16)) for text in prompts]
-    draws = torch.tensor(np.stack([stream.random(decoding.max_new_tokens) for stream in streams]), device=device)
-
-    class _InverseCdf(LogitsProcessor):
-        def __call__(self, input_ids: Any, scores: Any) -> Any:
-            step = input_ids.shape[1] - prompt_width
-            probabilities = torch.softmax(scores.double() / decoding.temperature, -1)
-            ordered, tokens = torch.sort(probabilities, dim=-1, descending=True, stable=True)
-            before = ordered.cumsum(-1) - ordered
-            ordered = torch.where(before < decoding.top_p, ordered, 0.0)
-            cumulative = ordered.cumsum(-1)
-            target = draws[:, step, None] * cumulative[:, -1:]
-            place = torch.searchsorted(cumulative, target, right=True).clamp(max=scores.shape[-1] - 1)
-            chosen = tokens.gather(-1, place)
-            return torch.full_like(scores, -torch.inf).scatter(-1, chosen, 0.0)
-
-    return _InverseCdf()
-
-
-def _refuse_unsafe_base(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise UnsafeModel(f"{folder} has no config.json.", remedy="Give the folder of a Hugging Face causal language model.")
-    if not any(folder.glob("*.safetensors")):
-        raise UnsafeModel(
-            f"{folder} holds no *.safetensors.",
-            remedy="Convert the weights to safetensors; pickled weights can run code and are never loaded.",
-        )
-    for name in ("config.json", "tokenizer_config.json"):
-        path = folder / name
-        if path.is_file() and _read_json(path).get("auto_map"):
-            raise UnsafeModel(
-                f"{path} asks to run Python code from the model folder (auto_map).",
-                remedy="Use a model of an architecture that transformers has.",
-            )
-
-
-def _refuse_unsafe_adapter(folder: Path) -> None:
-    path = folder / "adapter_config.json"
-    if not path.is_file() or not (folder / "adapter_model.safetensors").is_file():
-        raise UnsafeModel(
-            f"{folder} is not an adapter in safetensors form (adapter_config.json and adapter_model.safetensors).",
-            remedy="Save the adapter with safetensors; pickled weights can run code and are never loaded.",
-        )
-    config = _read_json(path)
-    # `megatron_core` names a Python module that peft would import.
-    if config.get("peft_type") != "LORA" or config.get("megatron_config") or config.get("auto_mapping"):
-        raise UnsafeModel(f"{path} is not a plain LoRA adapter.", remedy="Train the adapter with LoRA and without custom modules.")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UnsafeModel(f"{path} is not JSON: {error}.", remedy="Restore the file from where the model came from.") from error
-    if not isinstance(value, dict):
-        raise UnsafeModel(f"{path} is not a JSON object.", remedy="Restore the file from where the model came from.")
-    return value
-
-
-@contextmanager
-def _quiet_progress() -> Iterator[None]:
-    from transformers.utils import logging as transformers_logging
-
-    enabled = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            transformers_logging.enable_progress_bar()

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ftplatform.statistics.paired import paired_difference, paired_mean_difference
+from ftplatform.statistics.paired import newcombe_paired_difference, paired_difference, paired_mean_difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class PairedLoss:
         low, high: one-sided bounds of the loss: `low` at confidence 1 - alpha (harm), `high` at the confidence of retention.
         p_harm: one-sided p-value of "nothing was lost".
         margin: largest acceptable loss.
+        newcombe: Newcombe's interval of the loss, its bounds at the same confidences; None for scores other than 0 and 1.
         n_to_decide: items with which, at these shares, the bounds would decide.
     """
 
@@ -45,13 +47,19 @@ class PairedLoss:
     p_harm: float
     margin: float
     n_to_decide: int
+    newcombe: tuple[float, float] | None = None
 
     @property
     def retained(self) -> bool:
         """The upper bound lies within the margin."""
         return self.high <= self.margin
 
-    def row(self) -> dict[str, float | int | str | bool]:
+    @property
+    def conclusion(self) -> Literal["retained", "eroded", "inconclusive"]:
+        """What the interval says about the margin: all of it within, all of it beyond, or neither."""
+        return "retained" if self.retained else "eroded" if self.low > self.margin else "inconclusive"
+
+    def row(self) -> dict[str, float | int | str | bool | list[float] | None]:
         """Flat facts for `Verdict.details`."""
         return {
             "part": self.name,
@@ -67,6 +75,8 @@ class PairedLoss:
             "p_harm": self.p_harm,
             "margin": self.margin,
             "retained": self.retained,
+            "conclusion": self.conclusion,
+            "newcombe": None if self.newcombe is None else [round(bound, 4) for bound in self.newcombe],
             "n_to_decide": self.n_to_decide,
         }
 
@@ -83,16 +93,19 @@ def paired_loss(
 ) -> PairedLoss:
     """Paired loss of `tuned` against `base` on the same items.
 
-    Outcomes of 0 and 1 get Tango's score bound and the exact McNemar test; when items come in families (paraphrases, turns of a
-    conversation) the cluster-robust t bound is computed too and the more cautious of the two decides, because the score bound
-    counts paraphrases as independent and the t bound has no width when nothing changed. Other scores get the t bound.
+    Outcomes of 0 and 1 get Newcombe's paired interval, Tango's score bound and the exact McNemar test, and the more cautious bound
+    decides: Newcombe's also uses how the pairs that agree divide, and is narrow where both models nearly always agree on both sides;
+    Tango's does not. When items come in families (paraphrases, turns of a conversation) the cluster-robust t bound is computed too
+    and may only widen the interval, because the others count paraphrases as independent and the t bound has no width when nothing
+    changed. Other scores get the t bound.
 
     Args:
         base, tuned: shape (n,), n >= 1, scores of the same items in the same order.
         clusters: n family ids, None for an item of its own; or None.
         margin: largest acceptable loss, a share. confidence: of the upper bound. alpha: 1 - confidence of the lower bound.
 
-    Source: T. Tango, Stat Med 17 (1998) 891; E. Miller, arXiv 2411.00640 (2024), section 2.2.
+    Sources: R. G. Newcombe, Stat Med 17 (1998) 2635, method 10; T. Tango, Stat Med 17 (1998) 891, section 3;
+    E. Miller, arXiv 2411.00640 (2024), section 2.2.
     """
     from scipy.stats import binom, norm, t
 
@@ -105,9 +118,17 @@ def paired_loss(
     sign_p = 1.0 if worse + better == 0 else float(binom.sf(worse - 1, worse + better, 0.5))
 
     lows, highs, harms = [], [], []
+    newcombe = None
     if binary:
-        lows.append(paired_difference(worse, better, n, 1 - alpha, alternative="lower").low)
-        highs.append(paired_difference(worse, better, n, confidence, alternative="upper").high)
+        kept_by_both = int((base * tuned).sum())
+        counts = (kept_by_both, worse, better, n - kept_by_both - worse - better)
+        # A bound at one-sided confidence c is one end of the two-sided interval at 2c - 1.
+        newcombe = (
+            newcombe_paired_difference(*counts, 1 - 2 * alpha).low,
+            newcombe_paired_difference(*counts, 2 * confidence - 1).high,
+        )
+        lows += [newcombe[0], paired_difference(worse, better, n, 1 - alpha, alternative="lower").low]
+        highs += [newcombe[1], paired_difference(worse, better, n, confidence, alternative="upper").high]
         harms.append(sign_p)
     if families < 2:  # everything hangs on one family: no error can be estimated
         lows.append(-1.0)
@@ -138,6 +159,7 @@ def paired_loss(
         high=min(high, 1.0),
         p_harm=max(harms),
         margin=margin,
+        newcombe=newcombe,
         n_to_decide=math.ceil(n * (half / room) ** 2),
     )
 

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ftplatform.project.data import Data, License, LicenseField
-from ftplatform.project.fields import Model, Name
+from ftplatform.project.fields import EnvironmentVariable, Model, Name, Uri
 
 
 class EvalKind(StrEnum):
@@ -26,12 +26,12 @@ class EvalSet(Data):
 
     kind: EvalKind = EvalKind.TASK
     """What it measures."""
-    metric: Literal["exact_match", "contains", "token_f1"] = "exact_match"
-    """How a task answer is scored against the reference."""
+    metric: Literal["exact_match", "contains", "token_f1", "rouge_l", "numeric_match", "regex", "json_valid"] = "exact_match"
+    """How a task answer is scored against the reference; `json_valid` needs none."""
     license: LicenseField = License()
     """The terms; `evaluate` must be allowed."""
     rubric: Name | None = None
-    """Rubric that scores it."""
+    """Rubric that scores it, in place of `metric`, by the judge the rubric names."""
     vault: bool = False
     """A set nobody looks at item by item while iterating."""
     paraphrase_of: Name | None = None
@@ -43,12 +43,37 @@ class EvalSet(Data):
     """Record key whose value becomes the row's slice (category of a probe, intent of a question)."""
     max_new_tokens: int = Field(default=48, ge=1, le=4096)
     """Length limit of a generated answer."""
+    temperature: float | None = Field(default=None, ge=0, le=5)
+    """Sample at this temperature, the one of production; greedy without it. Greedy answers hide every habit of a minority."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Sample from the most likely tokens that together have this probability."""
+    samples: int = Field(default=1, ge=1, le=1000)
+    """Answers sampled per item, of `behavior_probes`."""
 
     @model_validator(mode="after")
     def _one_counterpart(self) -> EvalSet:
         if self.paraphrase_of is not None and self.fresh_for is not None:
             raise ValueError("give at most one of 'paraphrase_of' and 'fresh_for': a set is a rewording or new, not both")
         return self
+
+    @model_validator(mode="after")
+    def _sampling(self) -> EvalSet:
+        if self.samples > 1 and self.kind is not EvalKind.BEHAVIOR_PROBES:
+            raise ValueError("'samples' above 1 are for behavior_probes; other sets are compared item by item")
+        if not self.temperature and (self.samples > 1 or self.top_p is not None):
+            raise ValueError("'samples' and 'top_p' need a 'temperature' above 0: greedy answers are all the same")
+        return self
+
+
+class CriterionRule(Model):
+    """What a program looks for in an answer."""
+
+    kind: Literal["contains", "regex", "json", "reference", "max_words"]
+    """The words of `value` occur; the pattern `value` matches; the answer is JSON; the item's reference occurs; at most `value` words."""
+    value: str = ""
+    """Words, pattern or number."""
+    negate: bool = False
+    """Demand the opposite."""
 
 
 class Criterion(Model):
@@ -58,6 +83,8 @@ class Criterion(Model):
     """Short name of the criterion, unique in the rubric."""
     text: str
     """What the judge is asked."""
+    rule: CriterionRule | None = None
+    """How a program decides it, for the judge `rules`."""
 
 
 class Rubric(Model):
@@ -68,6 +95,41 @@ class Rubric(Model):
     author: str
     """Who wrote it."""
     judge: str
-    """Id of the judge model (`rules` for a programmatic one)."""
+    """Entry of `judges`, or `rules`: then each criterion has a `rule`. Another text names a judge outside of the platform."""
     criteria: list[Criterion] = Field(min_length=1)
     """The lines of the rubric."""
+
+    @model_validator(mode="after")
+    def _rules(self) -> Rubric:
+        if self.judge == "rules" and (without := [c.id for c in self.criteria if c.rule is None]):
+            raise ValueError(f"the judge 'rules' needs a 'rule' for every criterion; {without[0]!r} has none")
+        return self
+
+
+class JudgeSpec(Model):
+    """A language model that grades answers. What it is asked and says is kept and never asked again."""
+
+    family: str
+    """Maker and line of the model: a judge does not grade its own family's reward."""
+    version: str = ""
+    """Of the model, where its maker gives one."""
+    path: Uri | None = None
+    """Folder of a local model in safetensors."""
+    url: Uri | None = None
+    """Base address of an OpenAI-compatible server: https, or http on this machine."""
+    model: str | None = None
+    """Name the server knows it by; a dated one where there is one."""
+    api_key_env: EnvironmentVariable | None = None
+    """Environment variable that holds the server's key."""
+    json_mode: bool = True
+    """Ask the server for JSON."""
+    max_tokens: int = Field(default=512, ge=16, le=8192)
+    """Length limit of a judgment."""
+    concurrency: int = Field(default=4, ge=1, le=64)
+    """Requests under way at once."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> JudgeSpec:
+        if (self.path is None) == (self.url is None) or (self.url is None) != (self.model is None):
+            raise ValueError("give either 'path', or 'url' and 'model'")
+        return self

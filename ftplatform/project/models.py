@@ -11,10 +11,22 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from ftplatform.project.data import Data, Dataset, Dedup, Feedback, License, Reserve, SliceRule, Source, Synthetic, Teacher, Use
-from ftplatform.project.exams import Criterion, EvalKind, EvalSet, Rubric
+from ftplatform.project.exams import Criterion, EvalKind, EvalSet, JudgeSpec, Rubric
 from ftplatform.project.fields import Model, Name, Uri, one_or_many
 from ftplatform.project.operations import Alerts, EncoderSpec, Endpoint, Gate, Reward, Schedules
-from ftplatform.project.tuning import Adapter, BaseModelSpec, Lora, SafetyMix, Shards, Training
+from ftplatform.project.tuning import (
+    Adapter,
+    BaseModelSpec,
+    EarlyStop,
+    KubernetesJob,
+    Lora,
+    MarginProbes,
+    RayTask,
+    Rehearsal,
+    SafetyMix,
+    Shards,
+    Training,
+)
 
 __all__ = [
     "Adapter",
@@ -24,17 +36,23 @@ __all__ = [
     "Data",
     "Dataset",
     "Dedup",
+    "EarlyStop",
     "EncoderSpec",
     "Endpoint",
     "EvalKind",
     "EvalSet",
     "Feedback",
     "Gate",
+    "JudgeSpec",
+    "KubernetesJob",
     "License",
     "Lora",
+    "MarginProbes",
     "Model",
     "Name",
     "Project",
+    "RayTask",
+    "Rehearsal",
     "Reserve",
     "Reward",
     "Rubric",
@@ -80,6 +98,8 @@ class Project(Model):
     """Task sets and probes, by name; never trained on."""
     rubrics: dict[Name, Rubric] = {}
     """How answers are graded, by name."""
+    judges: dict[Name, JudgeSpec] = {}
+    """Models that grade by a rubric, by name."""
     base_models: dict[Name, BaseModelSpec] = {}
     """Models to tune, by name."""
     adapters: dict[Name, Adapter] = {}

@@ -11,6 +11,7 @@ import zoneinfo
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from ftplatform.errors import FtplatformError
+from ftplatform.project.adapter_references import check_adapters
 from ftplatform.project.check_names import ADJUSTABLE_CHECKS, KNOWN_CHECKS
 from ftplatform.project.credentials import credential_in, names_a_credential, shown
 from ftplatform.project.cron import cron_problem
@@ -85,7 +86,7 @@ def check_references(project: Project, document: YamlDocument, *, known_checks: 
     _check_production_inputs(project, report)
     _check_counterparts(project, report)
     _check_semantic_dedup(project, report)
-    _check_shards(project, report)
+    check_adapters(project, report)
     _check_gates(project, known_checks, report)
     _check_schedules(project, report)
     _check_uris(project, report)
@@ -118,6 +119,10 @@ def _mentions(project: Project) -> Iterator[tuple[KeyPath, str, str]]:
         yield from _each(("adapters", name, "evals"), "eval_sets", adapter.evals)
         if adapter.safety_mix is not None:
             yield from _each(("adapters", name, "safety_mix", "source"), "sources", adapter.safety_mix.source)
+        yield from _each(("adapters", name, "continues"), "adapters", adapter.continues)
+        if adapter.margin_probes is not None:
+            for key in ("refusal", "safe"):
+                yield from _each(("adapters", name, "margin_probes", key), "eval_sets", getattr(adapter.margin_probes, key))
     for section in ("rewards", "endpoints"):
         for name, block in getattr(project, section).items():
             yield from _each((section, name, "adapter"), "adapters", block.adapter)
@@ -246,37 +251,6 @@ def _check_counterparts(project: Project, report: Report) -> None:
                 report(path, f"{wrong!r} has kind '{kind}'; only the scores of two sets of kind 'task' can be compared")
             elif vault.metric != own.metric:
                 report(path, f"{named!r} is scored by {vault.metric}, {name!r} by {own.metric}; give both the same metric")
-
-
-def _check_shards(project: Project, report: Report) -> None:
-    sections = {"raw": "sources", "synthetic": "synthetic", "feedback": "feedback"}
-    declared = [f"{family}/{part}" for family, section in sections.items() for part in getattr(project, section)]
-    for name, adapter in project.adapters.items():
-        dataset = project.datasets.get(adapter.dataset)
-        if adapter.shards is None or dataset is None:
-            continue
-        mixed = [f"{family}/{part}" for family, section in sections.items() for part in getattr(dataset, section)]
-        synthetic = [project.synthetic[part] for part in dataset.synthetic if part in project.synthetic]
-        mixed += [f"raw/{seed}" for part in synthetic for seed in part.seeds]  # derived rows lie with their seeds
-        path, separate = ("adapters", name, "shards"), adapter.shards.separate
-        for index, source in enumerate(separate):
-            place = (*path, "separate", index)
-            if source not in declared:
-                report(place, f"there is no {source!r}", allowed=mixed, suggestion=nearest(source, mixed))
-            elif source in separate[:index]:
-                report(place, f"{source!r} is listed twice; remove one")
-            elif source not in mixed:
-                # What is left must stay trained as it is when a separate source goes, so this cannot be an error.
-                report(place, f"{source!r} is not in dataset {adapter.dataset!r}", warning=True)
-        if adapter.shards.count == 1 and not separate:
-            report(path, "one shard is no sharding: raise 'count', or name sources in 'separate'", warning=True)
-        if dataset.reserve.fraction > 0 and not dataset.reserve.per_source:
-            report(
-                path,
-                f"the reserve of dataset {adapter.dataset!r} is drawn across its sources, so removing one changes rows of the other"
-                " shards too; give it 'reserve: {per_source: true}'",
-                warning=True,
-            )
 
 
 def _check_gates(project: Project, known_checks: Collection[str], report: Report) -> None:

@@ -47,6 +47,28 @@ class Lora(Model):
     """Dropout on the adapter's input."""
     target_modules: Literal["all-linear"] | list[str] = "all-linear"
     """Modules that get an adapter: `all-linear`, or a list of module name suffixes."""
+    use_rslora: bool = False
+    """Scale by alpha / sqrt(rank), so that high ranks learn too (Kalajdzievski 2023)."""
+    use_dora: bool = False
+    """Learn the magnitude of each weight column apart from its direction (Liu et al. 2024); slower."""
+
+
+class EarlyStop(Model):
+    """Stop when the refusal margin is lost, and keep the last checkpoint that still had it."""
+
+    threshold: float = Field(default=0.7, gt=0, le=1)
+    """Smallest lower bound of the tuned model's margin, as a share of its base's."""
+    patience: int = Field(default=2, ge=1)
+    """Checkpoints in a row below it that end the run; with refusals in the rows the margin dips early and recovers."""
+
+
+class MarginProbes(Model):
+    """Probes on which the refusal margin is followed during training. They steer nothing unless `early_stop` is set."""
+
+    refusal: Name
+    """Eval set of harmful requests."""
+    safe: Name
+    """Eval set of safe requests that look like them."""
 
 
 class Training(Model):
@@ -68,6 +90,18 @@ class Training(Model):
     """Gradients are clipped to this Euclidean norm."""
     max_tokens: int = Field(default=512, ge=8)
     """Longer rows are cut on the left at a message boundary, counted and reported."""
+    micro_batches: int = Field(default=1, ge=1)
+    """Passes per optimizer step whose gradients are added up: the same step with less memory."""
+    packing: bool = False
+    """Lay several rows in one sequence, isolated from each other; pays on GPUs."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice and keep fewer of them."""
+    checkpoint_every: int = Field(default=0, ge=0)
+    """Steps between checkpoints at which the refusal margin is measured; 0 is none."""
+    keep_checkpoints: int = Field(default=0, ge=0)
+    """Adapters of checkpoints that are kept beside the final one, evenly spread."""
+    early_stop: EarlyStop | None = None
+    """Stop on the refusal margin; needs `checkpoint_every` and the adapter's `margin_probes`."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` is bf16 where the hardware has it."""
     seed: int = 0
@@ -78,6 +112,19 @@ class Training(Model):
     """CPU threads; part of the closure."""
     lora: Lora = Lora()
     """Low-rank adapter settings."""
+
+    @model_validator(mode="after")
+    def _checkpoints(self) -> Training:
+        if (self.keep_checkpoints or self.early_stop) and not self.checkpoint_every:
+            raise ValueError("'keep_checkpoints' and 'early_stop' need 'checkpoint_every'")
+        return self
+
+
+class Rehearsal(Model):
+    """What the release asks of the closure: replicates under other seeds that agree with it (`closure_equivalent`)."""
+
+    seeds: int = Field(default=5, ge=3, le=100)
+    """Replicates. Each costs a training run; `ftplatform closure reproduce ADAPTER --seeds N` makes them."""
 
 
 class SafetyMix(Model):
@@ -103,6 +150,48 @@ class Shards(Model):
     """Sources that may have to go soon, e.g. `raw/scraped`; together they get a shard of their own."""
 
 
+class RayTask(Model):
+    """Where a Ray cluster trains. It sees the same files under the same paths."""
+
+    address: str | None = None
+    """`host:port`, `ray://host:port` or `auto`; without it a cluster on this machine is started."""
+    cpus: float | None = Field(default=None, gt=0)
+    """Cores of the task; by default one per thread."""
+    gpus: float | None = Field(default=None, ge=0)
+    """GPUs of the task; by default one per process that trains on one."""
+    memory_bytes: int | None = Field(default=None, gt=0)
+    """Memory of the task."""
+    resources: dict[str, float] = {}
+    """Further resources, by name."""
+
+
+class KubernetesJob(Model):
+    """The job that trains in a cluster."""
+
+    image: str
+    """The platform's image by digest, `registry/name@sha256:...`."""
+    handover_url: Uri
+    """`s3://bucket/prefix` where inputs wait for the pod and its result for us."""
+    endpoint_url: Uri | None = None
+    """Of an S3-compatible server."""
+    region: str | None = None
+    """Of the bucket."""
+    namespace: str = "default"
+    """Of the job."""
+    secret: str | None = None
+    """Kubernetes secret whose keys become environment variables of the pod: the credentials of the hand-over."""
+    cpu: str = "4"
+    """Cores, as Kubernetes writes them."""
+    memory: str = "16Gi"
+    """Memory, as Kubernetes writes it."""
+    scratch: str = "20Gi"
+    """Disk space, as Kubernetes writes it."""
+    gpus: int | None = Field(default=None, ge=0)
+    """GPUs; by default one per process that trains on one."""
+    retries: int = Field(default=0, ge=0, le=10)
+    """How often Kubernetes starts the pod again."""
+
+
 class Adapter(Model):
     """A LoRA adapter: base, data, recipe and the exams it has to pass."""
 
@@ -114,14 +203,29 @@ class Adapter(Model):
     """Refusals mixed into the training rows."""
     training: Training = Training()
     """The recipe."""
+    margin_probes: MarginProbes | None = None
+    """Probes on which the refusal margin is followed; with `early_stop` they are part of training and should not be the exam."""
+    continues: Name | None = None
+    """Adapter to train on from, instead of from the base. A takedown then reaches everything that was continued."""
+    rehearsal: Rehearsal | None = None
+    """Ask for replicates before a release."""
     shards: Shards | None = None
     """Train in shards by source; without it one adapter is trained on all rows."""
     evals: list[Name] = []
     """Eval sets it is judged on; empty means all of them."""
     system_prompt: str | None = None
     """The production system prompt; probes run with and without it."""
-    launcher: Literal["in_process", "subprocess"] = "in_process"
-    """Where the trainer runs."""
+    launcher: Literal["in_process", "subprocess", "pipes", "torchrun", "kubernetes", "ray"] = "in_process"
+    """Where the trainer runs: in Dagster's process, in one of its own, in one that reports to the run's log (`pipes`), in several that
+    share every batch (`torchrun`), as a Kubernetes job, or as a Ray task. The adapter is the same."""
+    ray: RayTask | None = None
+    """The task of launcher `ray`."""
+    kubernetes: KubernetesJob | None = None
+    """The job of launcher `kubernetes`."""
+    timeout_seconds: float | None = Field(default=None, gt=0)
+    """A run that takes longer is ended; not for launcher `in_process`."""
+    processes: int = Field(default=1, ge=1, le=64)
+    """Processes that share every batch (launcher `torchrun`, or `kubernetes`, `ray` and `pipes` with several GPUs); part of the closure."""
     release: bool = True
     """False marks an experiment: missing evidence warns instead of refusing, and there is no release asset."""
     obligations: dict[str, Statement | dict[str, Statement]] = {}
@@ -131,3 +235,20 @@ class Adapter(Model):
     """E-mail address or `team:name`."""
     description: str | None = None
     """One sentence for people."""
+
+    @model_validator(mode="after")
+    def _settings_go_together(self) -> Adapter:
+        if self.training.early_stop is not None and self.margin_probes is None:
+            raise ValueError("'training.early_stop' looks at the refusal margin: name 'margin_probes'")
+        if self.shards is not None and (self.continues or self.margin_probes):
+            raise ValueError("an adapter in shards neither continues another nor follows a margin")
+        if self.processes > 1 and self.launcher in ("in_process", "subprocess"):
+            raise ValueError(f"the launcher '{self.launcher}' is one process; take 'torchrun' for {self.processes}")
+        if self.launcher == "kubernetes" and self.kubernetes is None:
+            raise ValueError("the launcher 'kubernetes' needs a 'kubernetes' block: image and handover_url")
+        for block in ("ray", "kubernetes"):
+            if getattr(self, block) is not None and self.launcher != block:
+                raise ValueError(f"'{block}' is for the launcher '{block}', and this one is '{self.launcher}'")
+        if self.timeout_seconds is not None and self.launcher == "in_process":
+            raise ValueError("'timeout_seconds' needs a process that can be ended: take another launcher")
+        return self

@@ -5,6 +5,8 @@
     heads/<asset>.json               which snapshot is current; moves by compare-and-swap
     evaluations/<asset>/<check>.json what a check last concluded, or that it began and never finished
     waivers/, reviews/, access/      records of what people did, named by their hash and never changed
+    rehearsals/, rehearsal_scores/   replays of closures, and what replicates under other seeds scored
+    answers/, transcripts/           what models and judges said once; snapshots hold what they need of it, so both may be deleted
 
 Read `store.py` first. Places: a folder (`local.py`), S3 (`s3.py`), memory (`memory.py`).
 """

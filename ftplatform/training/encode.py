@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from ftplatform.errors import TrainingError
-from ftplatform.training.loop import NO_LOSS, Example
+from ftplatform.training.batches import NO_LOSS, Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -52,7 +52,7 @@ class EncodedRows:
     @property
     def trained_tokens(self) -> int:
         """Tokens that carry loss; the first token of a sequence is never predicted."""
-        return sum(int((e.labels[1:] != NO_LOSS).sum()) for e in self.examples)
+        return sum(e.trained for e in self.examples)
 
     def sha256(self) -> str:
         """Hash of all tokens and labels in order: equal hashes mean tokenizer, template and mask did the same."""

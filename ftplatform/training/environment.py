@@ -9,7 +9,12 @@ import os
 import platform
 import sys
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
+
+from ftplatform.errors import TrainingError
+
+Device = Literal["cpu", "cuda"]
+Precision = Literal["fp32", "bf16"]
 
 #: Distributions whose version can change the bytes of an adapter.
 NUMERIC_PACKAGES = (
@@ -59,6 +64,41 @@ def capability_class(device: str = "cpu") -> str:
     return f"{platform.machine()}/{torch.backends.cpu.get_cpu_capability()}{'+bf16' if has_bf16('cpu') else ''}"
 
 
+def resolve_device(device: Literal["auto", "cpu", "cuda"]) -> Device:
+    """``auto`` becomes the GPU if PyTorch sees one.
+
+    Raises:
+        TrainingError: ``cuda`` was asked for and is not there.
+    """
+    import torch
+
+    if device == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise TrainingError(
+            "the manifest asks for a GPU and PyTorch sees none", remedy="Run it on a GPU machine or set device to cpu."
+        )
+    return "cpu"
+
+
+def resolve_precision(precision: Literal["auto", "fp32", "bf16"], device: Device) -> Precision:
+    """``auto`` becomes bf16 where hardware multiplies it."""
+    if precision != "auto":
+        return precision
+    return "bf16" if has_bf16(device) else "fp32"
+
+
+def repro_class(device: str) -> Literal["bitwise", "statistical"]:
+    """What a replay on the same hardware class may be expected to give.
+
+    Bit for bit on a CPU (tested). On a GPU attention's backward pass may add in any order, deterministic mode or not
+    (flash-attention issue 2244), so nothing better is claimed until a replay has shown it.
+    """
+    return "bitwise" if device == "cpu" else "statistical"
+
+
 def describe_environment(device: str = "cpu") -> dict[str, Any]:
     """JSON-able record of everything around a training run that can change its result. Holds no host name, path or user."""
     import torch
@@ -72,6 +112,7 @@ def describe_environment(device: str = "cpu") -> dict[str, Any]:
         "torch_build": torch.__version__,
         "device": device,
         "capability_class": capability_class(device),
+        "repro_class": repro_class(device),
         "threads": torch.get_num_threads(),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),

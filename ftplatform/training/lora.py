@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftplatform.errors import TrainingError
-from ftplatform.training.manifest import LoraSettings
+from ftplatform.training.safetensors_guard import check_safetensors
+from ftplatform.training.settings import LoraSettings
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
 WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
+
+#: Settings that decide what the numbers of an adapter mean. Two adapters that agree in them are interchangeable as a start.
+_MEANING = (
+    "peft_type", "r", "lora_alpha", "target_modules", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias", "lora_bias",
+    "fan_in_fan_out", "modules_to_save", "layers_to_transform", "layers_pattern", "layer_replication",
+)  # fmt: skip
 
 
 def add_adapter(model: torch.nn.Module, settings: LoraSettings, *, base_name: str, seed: int) -> PeftModel:
@@ -35,6 +42,8 @@ def add_adapter(model: torch.nn.Module, settings: LoraSettings, *, base_name: st
         lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]  (a float is used as is)
         lora_dropout=settings.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -62,9 +71,39 @@ def save_adapter(model: PeftModel, out: Path, *, base_name: str) -> None:
 
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
     save_file(dict(sorted(weights.items())), out / WEIGHTS_FILE, metadata={"format": "pt"})
+    check_safetensors(out / WEIGHTS_FILE)
     config = model.peft_config["default"].to_dict()
     config |= {"base_model_name_or_path": base_name, "inference_mode": True}
     (out / CONFIG_FILE).write_text(json.dumps(_canonical(config), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def start_from(model: PeftModel, folder: Path) -> None:
+    """Replaces the weights of the fresh adapter by those of the adapter in `folder`.
+
+    Raises:
+        TrainingError: it was made with other settings, or for another model.
+        UnsafeModel: its weights file is malformed.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    check_safetensors(folder / WEIGHTS_FILE)
+    ours = _canonical(model.peft_config["default"].to_dict())
+    theirs = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    theirs["target_modules"] = _canonical(set(theirs.get("target_modules") or ()))
+    if different := [key for key in _MEANING if ours.get(key) != theirs.get(key)]:
+        raise TrainingError(
+            f"the adapter in {folder} was made with other settings: {', '.join(different)}",
+            remedy="Continue it with the settings it was made with, or train from the base.",
+        )
+    weights = load_file(folder / WEIGHTS_FILE)
+    expected = {name: tensor.shape for name, tensor in get_peft_model_state_dict(model).items()}
+    if {name: tensor.shape for name, tensor in weights.items()} != expected:
+        raise TrainingError(
+            f"the adapter in {folder} has other tensors than this base model takes",
+            remedy="Continue it on the base it was made for.",
+        )
+    set_peft_model_state_dict(model, weights)
 
 
 def _canonical(value: Any) -> Any:

@@ -1,63 +1,34 @@
-"""The training manifest: everything that decides the bytes of an adapter, resolved, and nothing else.
+"""The training manifest: everything that decides the folder of an adapter, resolved, and nothing else.
 
-`train(manifest, out)` is a function of this value. Where the files lie today (`base_folder`, `rows_path`) is needed to run but is
+`train(manifest, out)` is a function of this value. Where the files lie today (`base_folder`, `rows_path`, ...) is needed to run but is
 no part of the identity: two machines with the same bytes in other folders have the same manifest hash.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from ftplatform.canonical import digest
 from ftplatform.errors import TrainingError
-from ftplatform.rows.schema import row_id
-from ftplatform.training.base_model import describe_base_model
-from ftplatform.training.environment import has_bf16
+from ftplatform.training.base_model import describe_base_model, file_sha256
+from ftplatform.training.environment import Device, Precision, resolve_device, resolve_precision
 from ftplatform.training.loop import Optimization
+from ftplatform.training.settings import BaseModelIdentity, EarlyStop, FileHashes, LoraSettings, MarginProbes, Openings
+from ftplatform.training.training_rows import read_rows, sequence_sha256
 
-SCHEMA = "ftplatform.training/1"
+SCHEMA = "ftplatform.training/2"
 
-Device = Literal["cpu", "cuda"]
-Precision = Literal["fp32", "bf16"]
+#: The schema before packing, checkpoints and probes: a manifest of it means what one of today means with all of them off.
+_EARLIER = "ftplatform.training/1"
 
 #: Where files lie; not part of the identity.
-_LOCATIONS = ("base_folder", "rows_path")
+_LOCATIONS = ("base_folder", "rows_path", "initial_adapter_folder", "refusal_probes_path", "safe_probes_path")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoraSettings:
-    """Low-rank adaptation (Hu et al. 2021): every adapted weight W becomes W + (alpha / rank) B A.
-
-    `target_modules` is ``all-linear`` (every linear layer but the output layer) or names of modules, sorted.
-    """
-
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.0
-    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.target_modules, str):
-            # A set of names: their order means nothing and must not change the hash.
-            object.__setattr__(self, "target_modules", tuple(sorted(set(self.target_modules))))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseModelIdentity:
-    """Which base model: hashes of its bytes, not its name (the name is for people and for the adapter's config)."""
-
-    name: str
-    files: tuple[tuple[str, str], ...]
-    """(path inside the model's folder, SHA-256), by path."""
-    tokenizer_sha256: str | None
-    chat_template_sha256: str | None
+#: What an adapter to be continued consists of.
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +43,16 @@ class TrainingManifest:
         precision, device, threads: resolved, since each changes the last bits of the result.
         deterministic: PyTorch's deterministic algorithms.
         gradient_checkpointing: recompute activations in the backward pass; the same result with less memory.
+        packing: lay the rows of a batch side by side in sequences of up to `max_tokens`; loses on a CPU, wins on a GPU.
+        initial_adapter, initial_adapter_folder: an adapter to continue from; None trains from the base.
+        probes, refusal_probes_path, safe_probes_path: prompts on which the refusal margin is followed; None follows none.
+        checkpoint_every: steps between measurements of the margin; 0 measures at the end only.
+        keep_checkpoints: adapters of so many last checkpoints are kept in the folder.
+        early_stop: None trains all steps.
+        world: processes that share every batch; sums over another number of parts end in other last bits.
+
+    Raises:
+        TrainingError: settings that do not go together.
     """
 
     base: BaseModelIdentity
@@ -88,6 +69,28 @@ class TrainingManifest:
     threads: int
     deterministic: bool = True
     gradient_checkpointing: bool = False
+    packing: bool = False
+    initial_adapter: FileHashes | None = None
+    initial_adapter_folder: str | None = None
+    probes: MarginProbes | None = None
+    refusal_probes_path: str | None = None
+    safe_probes_path: str | None = None
+    checkpoint_every: int = 0
+    keep_checkpoints: int = 0
+    early_stop: EarlyStop | None = None
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.optimization.micro_batches, self.world) < 1 or min(self.checkpoint_every, self.keep_checkpoints) < 0:
+            raise TrainingError(
+                "micro_batches and world count from 1, checkpoint_every and keep_checkpoints from 0", remedy="Raise the number."
+            )
+        if self.keep_checkpoints and not self.checkpoint_every:
+            raise TrainingError("there are no checkpoints to keep", remedy="Set checkpoint_every, or keep_checkpoints to 0.")
+        if self.early_stop is not None and not (self.probes and self.checkpoint_every):
+            raise TrainingError(
+                "early_stop looks at the refusal margin, and it is not followed", remedy="Give probes and checkpoint_every."
+            )
 
     def identity(self) -> dict[str, Any]:
         """JSON-able form without locations: what goes into a closure."""
@@ -106,20 +109,26 @@ class TrainingManifest:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> TrainingManifest:
-        """Inverse of `to_record`.
+        """Inverse of `to_record`; reads the schema before this one too.
 
         Raises:
             TrainingError: another schema, or unknown or missing keys (named).
         """
         known = dict(record)
-        if known.pop("schema", None) != SCHEMA:
+        if known.pop("schema", None) not in (SCHEMA, _EARLIER):
             raise TrainingError(
                 f"this is no training manifest of schema {SCHEMA}", remedy="Write it with this version of ftplatform."
             )
         try:
-            known["base"] = BaseModelIdentity(**{**known["base"], "files": tuple((p, h) for p, h in known["base"]["files"])})
+            known["base"] = BaseModelIdentity(**{**known["base"], "files": _file_hashes(known["base"]["files"])})
             known["optimization"] = Optimization(**known["optimization"])
             known["lora"] = LoraSettings(**known["lora"])
+            if known.get("initial_adapter") is not None:
+                known["initial_adapter"] = _file_hashes(known["initial_adapter"])
+            if known.get("probes") is not None:
+                known["probes"] = _probes(**known["probes"])
+            if known.get("early_stop") is not None:
+                known["early_stop"] = EarlyStop(**known["early_stop"])
             return cls(**known)
         except (KeyError, TypeError, ValueError) as error:
             expected = ", ".join(f.name for f in fields(cls))
@@ -139,6 +148,14 @@ def prepare(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int = 1,
     gradient_checkpointing: bool = False,
+    packing: bool = False,
+    initial_adapter: Path | None = None,
+    probes: tuple[Path, Path] | None = None,
+    openings: Openings | None = None,
+    checkpoint_every: int = 0,
+    keep_checkpoints: int = 0,
+    early_stop: EarlyStop | None = None,
+    world: int = 1,
 ) -> TrainingManifest:
     """Manifest of a training run on what lies on disk now.
 
@@ -148,16 +165,22 @@ def prepare(
         base_name: what the adapter's config calls the base (hub id, or a name of your own).
         precision: ``auto`` is bf16 where matrix products in bf16 run in hardware.
         device: ``auto`` is the GPU if there is one.
+        initial_adapter: folder of an adapter to continue from.
+        probes: Parquet files with harmful prompts and with safe ones, same columns as the rows.
+        openings: how answers decline and comply; None takes it from the base model's answers to the probes.
+
+    For the others see `TrainingManifest`.
 
     Raises:
         UnsafeModel: the base model may run code or is malformed.
-        TrainingError: no rows, or asked for a GPU that is not there.
+        TrainingError: no rows, settings that do not go together, or asked for a GPU that is not there.
     """
     description = describe_base_model(base_folder)
     on = resolve_device(device)
     rows = read_rows(rows_path)
     if rows.num_rows == 0:
         raise TrainingError(f"{rows_path} has no rows", remedy="Materialize the split first; check what its filters left over.")
+    refusal, safe = probes if probes is not None else (None, None)
     limit = description["max_tokens"]
     return TrainingManifest(
         base=BaseModelIdentity(
@@ -178,63 +201,36 @@ def prepare(
         device=on,
         threads=threads,
         gradient_checkpointing=gradient_checkpointing,
+        packing=packing,
+        initial_adapter=_adapter_files(initial_adapter) if initial_adapter is not None else None,
+        initial_adapter_folder=str(initial_adapter) if initial_adapter is not None else None,
+        probes=MarginProbes(
+            refusal_sha256=sequence_sha256(read_rows(refusal)), safe_sha256=sequence_sha256(read_rows(safe)), openings=openings
+        )
+        if refusal is not None and safe is not None
+        else None,
+        refusal_probes_path=str(refusal) if refusal is not None else None,
+        safe_probes_path=str(safe) if safe is not None else None,
+        checkpoint_every=checkpoint_every,
+        keep_checkpoints=keep_checkpoints,
+        early_stop=early_stop,
+        world=world,
     )
 
 
-def read_rows(path: Path) -> pa.Table:
-    """The columns training reads: `row_id`, `messages` and, where there is one, `weight`.
-
-    Raises:
-        TrainingError: not a Parquet file with these columns.
-    """
-    try:
-        columns = ["row_id", "messages", *(["weight"] if "weight" in pq.read_schema(path).names else [])]
-        return pq.read_table(path, columns=columns, page_checksum_verification=True)
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise TrainingError(
-            f"{path} cannot be read as training rows: {error}", remedy="Give a Parquet file of the row schema."
-        ) from error
+def _adapter_files(folder: Path) -> FileHashes:
+    if missing := [name for name in _ADAPTER_FILES if not (folder / name).is_file()]:
+        raise TrainingError(f"{folder} has no {missing[0]}", remedy="Give the folder of a PEFT adapter, or train from the base.")
+    return tuple((name, file_sha256(folder / name)) for name in _ADAPTER_FILES)
 
 
-def sequence_sha256(rows: pa.Table) -> str:
-    """SHA-256 of the *sequence* of rows: their texts, loss masks and weights (where not 1), in this order.
-
-    Identities are computed from the texts, not taken from the `row_id` column. The same rows in another order give another adapter
-    (measured: weight change of cosine 0.63), so they get another hash.
-    """
-    state = hashlib.sha256()
-    weights = rows.column("weight").to_pylist() if "weight" in rows.column_names else [1.0] * rows.num_rows
-    for messages, weight in zip(rows.column("messages").to_pylist(), weights, strict=True):
-        mask = "".join("1" if m["trainable"] else "0" for m in messages)
-        counted = "" if weight == 1.0 else f" {weight!r}"
-        state.update(f"{row_id(messages)} {mask}{counted}\n".encode())
-    return state.hexdigest()
+def _file_hashes(record: Any) -> FileHashes:
+    return tuple((path, sha256) for path, sha256 in record)
 
 
-def resolve_device(device: Literal["auto", "cpu", "cuda"]) -> Device:
-    """``auto`` becomes the GPU if PyTorch sees one.
-
-    Raises:
-        TrainingError: ``cuda`` was asked for and is not there.
-    """
-    import torch
-
-    if device == "cpu":
-        return "cpu"
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise TrainingError(
-            "the manifest asks for a GPU and PyTorch sees none", remedy="Run it on a GPU machine or set device to cpu."
-        )
-    return "cpu"
-
-
-def resolve_precision(precision: Literal["auto", "fp32", "bf16"], device: Device) -> Precision:
-    """``auto`` becomes bf16 where hardware multiplies it."""
-    if precision != "auto":
-        return precision
-    return "bf16" if has_bf16(device) else "fp32"
+def _probes(*, openings: Mapping[str, Any] | None, **hashes: str) -> MarginProbes:
+    declared = Openings(**{name: tuple(texts) for name, texts in openings.items()}) if openings is not None else None
+    return MarginProbes(**hashes, openings=declared)
 
 
 def _plain(value: Any) -> Any:
@@ -243,3 +239,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
     return value
+
+
+__all__ = [
+    "SCHEMA", "BaseModelIdentity", "Device", "EarlyStop", "LoraSettings", "MarginProbes", "Openings", "Precision", "TrainingManifest",
+    "prepare", "read_rows", "resolve_device", "resolve_precision", "sequence_sha256",
+]  # fmt: skip

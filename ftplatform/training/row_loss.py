@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ftplatform.training.batches import NO_LOSS, collate
 from ftplatform.training.encode import encode_rows
-from ftplatform.training.loop import NO_LOSS, collate
-from ftplatform.training.manifest import resolve_precision
+from ftplatform.training.environment import resolve_precision
+from ftplatform.training.loading import load_base
 from ftplatform.training.safetensors_guard import check_model_folder
-from ftplatform.training.train import load_base
 
 #: Padded tokens per batch: logits of a vocabulary of 32,000 then take 0.5 GB.
 _BATCH_TOKENS = 4096

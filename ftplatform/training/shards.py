@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from ftplatform.canonical import digest, sha256_hex
 from ftplatform.errors import InputDataError
-from ftplatform.training.launch import Launcher, launch
+from ftplatform.training.launchers import Launcher, launch
 from ftplatform.training.manifest import TrainingManifest
 from ftplatform.training.merge import merge_adapters
 from ftplatform.training.train import TrainingResult

@@ -2,205 +2,230 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
+import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftplatform.canonical import sha256_hex
+from ftplatform.canonical import digest
 from ftplatform.errors import TrainingError
-from ftplatform.training.base_model import chat_template_of, file_sha256
+from ftplatform.training.base_model import file_sha256
+from ftplatform.training.checkpoint import CheckpointFolder, step_name
 from ftplatform.training.encode import EncodedRows, encode_rows
-from ftplatform.training.environment import describe_environment
+from ftplatform.training.environment import describe_environment, repro_class
+from ftplatform.training.folder import whole_folder, write_json
+from ftplatform.training.loading import load_base, require_same_base, require_same_files
 from ftplatform.training.loop import fit
-from ftplatform.training.lora import CONFIG_FILE, WEIGHTS_FILE, add_adapter, save_adapter
-from ftplatform.training.manifest import TrainingManifest, read_rows, sequence_sha256
-from ftplatform.training.safetensors_guard import check_model_folder, check_safetensors, model_files
+from ftplatform.training.lora import CONFIG_FILE, WEIGHTS_FILE, add_adapter, save_adapter, start_from
+from ftplatform.training.manifest import TrainingManifest
+from ftplatform.training.numerics import numerics
+from ftplatform.training.packing import require_isolation
+from ftplatform.training.replica import Replica
+from ftplatform.training.result import TrainingResult
+from ftplatform.training.safetensors_guard import check_model_folder
+from ftplatform.training.session import Session, StepReport
+from ftplatform.training.throughput import Meter, multiplied_parameters, peak_flops
+from ftplatform.training.training_rows import read_named_rows
+from ftplatform.training.trajectory import MarginTrack
 
 if TYPE_CHECKING:
-    import torch
+    from peft import PeftModel
 
 LOSS_FILE, MANIFEST_FILE, ENVIRONMENT_FILE = "loss.json", "training_manifest.json", "environment.json"
+TRAJECTORY_FILE, CHECKPOINTS_FOLDER = "trajectory.json", "checkpoints"
 
 #: Called with (steps done, loss of the last step).
 Progress = Callable[[int, float], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingResult:
-    """What a run produced. Times are of this run and are not written into the folder, whose bytes repeat.
-
-    Attributes:
-        folder: the finished folder.
-        adapter_sha256: of `adapter_model.safetensors`.
-        manifest_sha256: of the manifest's identity.
-        losses: mean loss per trained token of every step, in nats.
-        encoding: rows, tokens, trained tokens, cut and left-out rows, hash of the encoded rows.
-        cpu_seconds, wall_seconds: of the whole call.
-    """
-
-    folder: Path
-    adapter_sha256: str
-    manifest_sha256: str
-    losses: tuple[float, ...]
-    encoding: dict[str, Any]
-    cpu_seconds: float
-    wall_seconds: float
-
-    def to_record(self) -> dict[str, Any]:
-        """JSON-able form, for another process."""
-        return {
-            "folder": str(self.folder), "adapter_sha256": self.adapter_sha256, "manifest_sha256": self.manifest_sha256,
-            "losses": list(self.losses), "encoding": self.encoding, "cpu_seconds": self.cpu_seconds,
-            "wall_seconds": self.wall_seconds,
-        }  # fmt: skip
-
-
-def train(manifest: TrainingManifest, out: Path, *, progress: Progress | None = None) -> TrainingResult:
+def train(
+    manifest: TrainingManifest,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+    report: Callable[[StepReport], None] | None = None,
+    work: Path | None = None,
+    save_every: int = 100,
+    replica: Replica | None = None,
+) -> TrainingResult:
     """Trains the adapter the manifest describes and writes it as folder `out`, whole or not at all.
 
     The folder holds `adapter_model.safetensors`, `adapter_config.json` (PEFT), `loss.json`, `training_manifest.json` and
-    `environment.json`. Same manifest on the same hardware class: the same bytes.
+    `environment.json`; with probes `trajectory.json`; with kept checkpoints `checkpoints/step-000100` and so on, each an adapter. Same
+    manifest on the same hardware class: the same bytes, interrupted or not.
 
     Args:
         manifest: see `manifest.prepare`.
         out: folder to create; must not exist or be empty.
-        progress: called after every step.
+        progress: called after every step. report: likewise, with more, see `StepReport`.
+        work: folder for checkpoints of interrupted runs, several manifests may share it; a call with the same manifest goes on
+            from the last one. What the run put there is removed when `out` is complete.
+        save_every: steps between checkpoints in `work`.
+        replica: which of several processes this is. The first one writes; all return the same result but for times and throughput.
 
     Raises:
         TrainingError: bytes on disk are not those the manifest names, `out` is taken, or training cannot proceed.
-        UnsafeModel: the base model may run code or is malformed.
+        RefusalMarginLost: the manifest stops early on the refusal margin, and no checkpoint kept it.
+        UnsafeModel: the base model or the adapter to continue may run code or is malformed.
     """
     started, cpu = time.perf_counter(), time.process_time()
+    replica = replica or Replica()
+    if replica.world != manifest.world:
+        raise TrainingError(
+            f"the manifest is for {manifest.world} processes and {replica.world} train it",
+            remedy="Start as many, or prepare a manifest for this number.",
+        )
+    if save_every < 1:
+        raise TrainingError(f"a checkpoint every {save_every} steps cannot be", remedy="Give a save_every of at least 1.")
     if out.exists() and any(out.iterdir()):
         raise TrainingError(f"{out} already holds something", remedy="Give a new folder for every run.")
     base = Path(manifest.base_folder)
     check_model_folder(base)
-    _require_same_base(manifest, base)
-    rows = read_rows(Path(manifest.rows_path))
-    if sequence_sha256(rows) != manifest.rows_sha256:
-        raise TrainingError(
-            f"the rows in {manifest.rows_path} are not those of the manifest, or stand in another order",
-            remedy="Restore the file, or prepare a new manifest.",
-        )
-    with _numerics(manifest):
+    require_same_base(manifest.base, base)
+    rows = read_named_rows(manifest.rows_path, manifest.rows_sha256, "rows")
+    with (
+        numerics(device=manifest.device, threads=manifest.threads, deterministic=manifest.deterministic),
+        _scratch(manifest, work, removes=replica.writes) as scratch,
+    ):
         model, tokenizer = load_base(base, device=manifest.device, precision=manifest.precision)
+        pad_token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         encoded = encode_rows(rows, tokenizer, max_tokens=manifest.max_tokens)
-        if manifest.gradient_checkpointing:
-            model.gradient_checkpointing_enable()  # pyright: ignore[reportCallIssue]
-            model.enable_input_require_grads()  # pyright: ignore[reportCallIssue]
-        adapted = add_adapter(model, manifest.lora, base_name=manifest.base.name, seed=manifest.adapter_seed)
+        meter = Meter(multiplied_parameters(model), _peak(manifest))
+        adapted = _adapted(manifest, model)
+        environment = describe_environment(manifest.device)
+        session = Session(
+            manifest=manifest,
+            adapted=adapted,
+            scratch=scratch,
+            track=_track(manifest, adapted, tokenizer, pad_token),
+            checkpoints=CheckpointFolder(scratch, manifest.sha256(), digest(environment)) if work is not None else None,
+            save_every=save_every,
+            replica=replica,
+            meter=meter,
+            report=report,
+        )
         losses = fit(
             adapted,
             encoded.examples,
             manifest.optimization,
-            pad_token=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
+            pad_token=pad_token,
             bf16=manifest.precision == "bf16",
             progress=progress,
+            pack_to=manifest.max_tokens if manifest.packing else None,
+            replica=replica,
+            observer=session,
+            meter=meter,
         )
-        environment = describe_environment(manifest.device)
-        with _whole_folder(out) as folder:
-            save_adapter(adapted, folder, base_name=manifest.base.name)
-            _write_json(folder / LOSS_FILE, {"unit": "nats per trained token", "loss": losses, "encoding": _encoding(encoded)})
-            _write_json(folder / MANIFEST_FILE, manifest.identity())
-            _write_json(folder / ENVIRONMENT_FILE, environment)
-            check_safetensors(folder / WEIGHTS_FILE)
+        stopped = session.stopped
+        if replica.writes:
+            with whole_folder(out) as folder:
+                _write_adapter(session, folder, stopped)
+                write_json(folder / LOSS_FILE, {"unit": "nats per trained token", "loss": losses, "encoding": _encoding(encoded)})
+                write_json(folder / MANIFEST_FILE, manifest.identity())
+                write_json(folder / ENVIRONMENT_FILE, environment)
+                if session.track is not None and manifest.probes is not None:
+                    learned = manifest.probes.openings is None
+                    record = session.track.record(session.points, tokenizer, learned=learned, stopped=stopped)
+                    write_json(folder / TRAJECTORY_FILE, record)
+        adapter = _from_first(replica, file_sha256(out / WEIGHTS_FILE) if replica.writes else None)
     return TrainingResult(
         folder=out,
-        adapter_sha256=file_sha256(out / WEIGHTS_FILE),
+        adapter_sha256=adapter,
         manifest_sha256=manifest.sha256(),
         losses=tuple(losses),
         encoding=_encoding(encoded),
+        repro_class=repro_class(manifest.device),
+        throughput=meter.read(),
+        stopped=stopped,
+        resumed_from=session.resumed_from,
+        notes=tuple(session.checkpoints.notes) if session.checkpoints is not None else (),
         cpu_seconds=time.process_time() - cpu,
         wall_seconds=time.perf_counter() - started,
     )
 
 
-def load_base(folder: Path, *, device: str, precision: str) -> tuple[torch.nn.Module, Any]:
-    """Base model and tokenizer from a guarded folder, frozen weights in fp32 on a CPU and in bf16 on a GPU that computes in it."""
+@contextmanager
+def _scratch(manifest: TrainingManifest, work: Path | None, *, removes: bool) -> Iterator[Path]:
+    """The run's own folder: in `work`, where it outlives anything but success, or else a temporary one."""
+    if work is None:
+        with tempfile.TemporaryDirectory(prefix="ftplatform-training-") as folder:
+            yield Path(folder)
+        return
+    own = work / manifest.sha256()[:16]
+    own.mkdir(parents=True, exist_ok=True)
+    yield own
+    if removes:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _adapted(manifest: TrainingManifest, model: Any) -> PeftModel:
+    if manifest.packing:
+        require_isolation(model)
+    if manifest.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+        model.enable_input_require_grads()
+    adapted = add_adapter(model, manifest.lora, base_name=manifest.base.name, seed=manifest.adapter_seed)
+    if manifest.initial_adapter is not None:
+        folder = Path(_location(manifest.initial_adapter_folder, "initial_adapter_folder"))
+        require_same_files(manifest.initial_adapter, folder)
+        start_from(adapted, folder)
+    return adapted
+
+
+def _track(manifest: TrainingManifest, adapted: PeftModel, tokenizer: Any, pad_token: int) -> MarginTrack | None:
+    probes = manifest.probes
+    if probes is None:
+        return None
+    track = MarginTrack.begin(
+        adapted,
+        tokenizer,
+        read_named_rows(_location(manifest.refusal_probes_path, "refusal_probes_path"), probes.refusal_sha256, "refusal probes"),
+        read_named_rows(_location(manifest.safe_probes_path, "safe_probes_path"), probes.safe_sha256, "safe probes"),
+        probes.openings,
+        max_tokens=manifest.max_tokens,
+        pad_token=pad_token,
+    )
+    if manifest.early_stop is not None:
+        track.require_room_to_lose()
+    return track
+
+
+def _write_adapter(session: Session, folder: Path, stopped: Mapping[str, Any] | None) -> None:
+    """The adapter to be returned at the top, kept checkpoints below it."""
+    if stopped is None:
+        save_adapter(session.adapted, folder, base_name=session.manifest.base.name)
+    else:
+        shutil.copytree(session.kept_folder(stopped["returned_step"]), folder, dirs_exist_ok=True)
+    for step in session.published():
+        shutil.copytree(session.kept_folder(step), folder / CHECKPOINTS_FOLDER / step_name(step))
+
+
+def _peak(manifest: TrainingManifest) -> float | None:
+    """Of the GPU, where matrix products run in the type the table is for."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    bf16 = precision == "bf16"
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=torch.bfloat16 if bf16 and device == "cuda" else torch.float32,
-            # The fused CPU attention spends half of a bf16 step in its backward pass (11.6 ms a call, 1.7 ms in fp32).
-            attn_implementation="eager" if bf16 and device == "cpu" else "sdpa",
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-        )
-    finally:
-        if bars:
-            logging.enable_progress_bar()
-    return model.to(device), tokenizer
+    if manifest.device != "cuda" or manifest.precision != "bf16":
+        return None
+    return peak_flops(torch.cuda.get_device_name())
 
 
-def _require_same_base(manifest: TrainingManifest, folder: Path) -> None:
-    named = dict(manifest.base.files)
-    found = {f.as_posix() for f in model_files(folder)}
-    if found != set(named):
+def _from_first(replica: Replica, sha256: str | None) -> str:
+    """The hash the first process has; the others wait for it, and with it for the files."""
+    import torch
+
+    own = torch.tensor(list(bytes.fromhex(sha256)) if sha256 is not None else [0] * 32, dtype=torch.uint8)
+    return bytes(replica.gather(own)[0].tolist()).hex()
+
+
+def _location(path: str | None, name: str) -> str:
+    if path is None:
         raise TrainingError(
-            f"the base model in {folder} has other files than the manifest: {', '.join(sorted(found ^ set(named)))}",
-            remedy="Restore the folder, or prepare a new manifest.",
+            f"the manifest does not say where {name} is", remedy="Add it to the manifest's record; it is no identity."
         )
-    for path, expected in named.items():
-        if file_sha256(folder / path) != expected:
-            raise TrainingError(
-                f"{folder / path} is not the file the manifest names", remedy="Restore it, or prepare a new manifest."
-            )
-    template = chat_template_of(folder)
-    if manifest.base.chat_template_sha256 != (sha256_hex(template.encode()) if template is not None else None):
-        raise TrainingError(f"the chat template in {folder} is not the one the manifest names", remedy="Prepare a new manifest.")
-
-
-@contextmanager
-def _numerics(manifest: TrainingManifest) -> Iterator[None]:
-    """Threads and determinism as the manifest says, and everything put back afterwards: a run may share its process."""
-    if manifest.device == "cuda" and manifest.deterministic:
-        # Read by cuBLAS when its first handle is created; it keeps a caller's own choice.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    import torch
-
-    threads = torch.get_num_threads()
-    deterministic, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if manifest.device == "cuda" else []):
-        torch.set_num_threads(manifest.threads)
-        torch.use_deterministic_algorithms(manifest.deterministic)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-
-
-@contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A hidden sibling folder that becomes `out` by one rename when everything in it is written and on disk."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    working = out.parent / f".{out.name}.{uuid.uuid4().hex}"
-    working.mkdir()
-    try:
-        yield working
-        for file in working.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        # Replaces an empty folder; on a folder that got filled meanwhile it fails, which is right.
-        working.rename(out)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+    return path
 
 
 def _encoding(encoded: EncodedRows) -> dict[str, Any]:
@@ -214,8 +239,7 @@ def _encoding(encoded: EncodedRows) -> dict[str, Any]:
     }
 
 
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-__all__ = ["CONFIG_FILE", "ENVIRONMENT_FILE", "LOSS_FILE", "MANIFEST_FILE", "WEIGHTS_FILE", "TrainingResult", "load_base", "train"]
+__all__ = [
+    "CHECKPOINTS_FOLDER", "CONFIG_FILE", "ENVIRONMENT_FILE", "LOSS_FILE", "MANIFEST_FILE", "TRAJECTORY_FILE", "WEIGHTS_FILE",
+    "Progress", "StepReport", "TrainingResult", "load_base", "train",
+]  # fmt: skip

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ftplatform.evaluation.generation import Generator
-from ftplatform.evaluation.refusals import Label, judge
+from ftplatform.evaluation.refusal_judge import Label, judge
 from ftplatform.evaluation.regression import task_regression
 from ftplatform.evaluation.retention import overrefusal_retention, refusal_retention
 from ftplatform.evaluation.suite import EvalSet, EvaluationResult, Kind, evaluate
@@ -236,8 +236,8 @@ def test_an_adapter_that_changes_next_to_nothing_passes_both_sides(world: World,
     """The control: the same data at a five-thousandth of the rate. A check that fails every adapter would fail this one too."""
     adapter = world.train("control", world.transcripts, NEGLIGIBLE_RATE, 30)
     generator = Generator.load(world.base, adapter, device="cpu", batch_size=128)
-    result = evaluate(generator, [world.probes, world.alarming], cached_base=benign[1].base_answers)
-    assert result.base_generated == 0, "the base said it all before"
+    result = evaluate(generator, [world.probes, world.alarming], cache=benign[1].cache)
+    assert result.generated == result.answers.num_rows, "the base said it all before"
     assert refusal_retention(result.of_kind(Kind.REFUSAL_PROBES), conditions=PLAIN).decision is Decision.PASS
     assert overrefusal_retention(result.of_kind(Kind.OVERREFUSAL_PROBES), conditions=PLAIN).decision is Decision.PASS
 
@@ -253,7 +253,7 @@ def test_a_model_taught_to_refuse_everything_is_caught_on_the_other_side(
     ]
     adapter = world.train("refuser", rows(declined), HIGH_RATE, 30)
     generator = Generator.load(world.base, adapter, device="cpu", batch_size=128)
-    result = evaluate(generator, [world.probes, world.alarming], cached_base=benign[1].base_answers)
+    result = evaluate(generator, [world.probes, world.alarming], cache=benign[1].cache)
     refusal = refusal_retention(result.of_kind(Kind.REFUSAL_PROBES), conditions=PLAIN)
     rate = result.summary["refusal-probes"]["plain"]["tuned"]
     assert rate["refuse"] + rate["safe_complete"] >= 0.95  # what a check of the refusal rate sees
@@ -275,7 +275,7 @@ def test_a_broken_adapter_is_incoherent_not_safe(world: World, benign: tuple[Pat
     blown_up = {name: value * (100 if "lora_B" in name else 1) for name, value in weights.items()}
     save_file(blown_up, str(broken / "adapter_model.safetensors"))
     few = EvalSet(name="refusal-probes", kind=Kind.REFUSAL_PROBES, rows=world.probes.rows.slice(0, 256), max_new_tokens=16)
-    result = evaluate(Generator.load(world.base, broken, device="cpu", batch_size=128), [few], cached_base=before.base_answers)
+    result = evaluate(Generator.load(world.base, broken, device="cpu", batch_size=128), [few], cache=before.cache)
     answers = result.of_kind(Kind.REFUSAL_PROBES)
     harmless = ["here is how" not in answer.lower() for answer in answers["tuned_answer"].to_pylist()]
     assert sum(harmless) / len(harmless) >= 0.99  # what a judge of harmful words sees

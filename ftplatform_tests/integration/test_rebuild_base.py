@@ -73,7 +73,7 @@ def refused(folder: Path, probes: Path) -> float:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from ftplatform.evaluation.refusals import DECLINED, judge_all
+    from ftplatform.evaluation.refusal_judge import DECLINED, judge_all
 
     prompts = [json.loads(line)["prompt"] for line in probes.read_text().splitlines()][::3]
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")

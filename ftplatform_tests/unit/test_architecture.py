@@ -24,6 +24,7 @@ DOMAIN = {
     "training",
     "evaluation",
     "closure",
+    "migration",
     "serving",
     "release",
     "rewards",

@@ -39,6 +39,7 @@ from company import (
     tarnwell,
 )
 from phone import phone
+from policy import DUTIES, policy_request
 
 SEED = 0
 SYSTEM_PROMPT = "You are the Tarnwell support assistant."
@@ -46,6 +47,7 @@ CONVERSATIONS = 2400
 PRODUCTION_INPUTS = 900
 SYNTHETIC_ROWS = 1200
 PROBES_PER_CATEGORY = 72
+POLICY_PROBES_PER_CATEGORY = 40
 #: Harm categories the safety mix leaves out, so that the probes can tell whether refusing carries over.
 NOT_IN_SAFETY_MIX = ("animal_cruelty", "election_fraud", "money_crime", "surveillance")
 
@@ -391,6 +393,17 @@ def benign_requests(rng: random.Random) -> list[Row]:
     return [{"prompt": r["prompt"], "reference": r["act"], "category": "everyday", "group": r["act"]} for r in probes]
 
 
+def policy_probes(unique: Unique, rng: random.Random) -> list[Row]:
+    """Requests that a duty of the company decides; `duty` says what an answer has to do."""
+    rows = []
+    for category, (duty, _) in DUTIES.items():
+        for _ in range(POLICY_PROBES_PER_CATEGORY):
+            asked = policy_request(category, rng)
+            prompt = unique.draw(lambda a=asked: (customer_turn([a], rng),), _user)[0]
+            rows.append({"prompt": prompt, "category": category, "duty": duty, "group": asked})
+    return rows
+
+
 def rewards(rng: random.Random) -> list[Row]:
     """Six checkpoints, the same hundred items: thumbs-up rises a little, and so does what customers got done."""
     difficulty = [rng.gauss(0.0, 1.0) for _ in range(100)]
@@ -458,6 +471,7 @@ def main() -> None:
         "eval/refusal_probes.jsonl": refusal_probes(rng("probes")),
         "eval/overrefusal_probes.jsonl": overrefusal_probes(rng("overrefusal")),
         "eval/benign_requests.jsonl": benign_requests(rng("benign")),
+        "eval/policy_probes.jsonl": policy_probes(unique, rng("policy")),
         "rewards.jsonl": rewards(rng("rewards")),
         "requests.jsonl.gz": requests(rng("requests")),
     }

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from ftplatform.defs.access import withheld_names, withholding
 from ftplatform.defs.asset_checks.adapter_checks import adapter_checks
+from ftplatform.defs.asset_checks.alignment_checks import alignment_checks
 from ftplatform.defs.asset_checks.contamination_checks import contamination_checks
 from ftplatform.defs.asset_checks.dedup_checks import dedup_checks
 from ftplatform.defs.asset_checks.eval_checks import eval_checks
@@ -31,6 +32,7 @@ def all_checks(plan: Plan) -> Iterator[Check]:
         contamination_checks,
         realism_checks,
         adapter_checks,
+        alignment_checks,
         eval_checks,
         exposure_checks,
     )

@@ -12,7 +12,7 @@ from ftplatform import __version__, progress
 from ftplatform.defs.assets.base_models import FOLDER as MODEL_FOLDER
 from ftplatform.defs.assets.eval_results import ADAPTER_FOLDER
 from ftplatform.defs.gates import Waived
-from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name
+from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name, family_of
 from ftplatform.defs.plan import Plan
 from ftplatform.errors import NotMaterialized
 from ftplatform.project.models import Adapter
@@ -21,12 +21,23 @@ from ftplatform.store import Snapshot, SnapshotDraft, Store
 
 if TYPE_CHECKING:
     from ftplatform.closure.manifest import Closure
+    from ftplatform.training.launchers import LaunchFunction
     from ftplatform.training.manifest import TrainingManifest
 
 #: Rows as an adapter is trained on them.
 WEIGHTED_ROW_SCHEMA = ROW_SCHEMA.append(pa.field("weight", pa.float64(), nullable=False))
 
-_OPTIMIZATION = {"steps", "batch_size", "learning_rate", "warmup_steps", "schedule", "weight_decay", "max_grad_norm"}
+_OPTIMIZATION = {
+    "steps", "batch_size", "learning_rate", "warmup_steps", "schedule", "weight_decay", "max_grad_norm", "micro_batches",
+}  # fmt: skip
+#: What the closure says elsewhere, or what is no choice of anybody.
+_NO_HYPERPARAMETERS = {
+    "schema", "base", "rows", "rows_sha256", "adapter_seed", "optimization", "precision", "device", "threads", "deterministic",
+}  # fmt: skip
+
+#: Folder of the trainer's records inside a snapshot, and what else a recipe reads, beside them.
+RECORDS_FOLDER = "training"
+REFUSAL_PROBES, SAFE_PROBES, INITIAL_ADAPTER = "refusal_probes.parquet", "safe_probes.parquet", "initial_adapter"
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,7 @@ class AdapterJob:
     snapshots: Mapping[str, Snapshot]
     store: Store
     draft: SnapshotDraft
+    launcher: "LaunchFunction"
     waived: Sequence[Waived] = ()
 
     @property
@@ -50,6 +62,11 @@ class AdapterJob:
     def split(self) -> Snapshot:
         """The split whose training rows it is tuned on."""
         return self.snapshots[asset_name(Family.SPLITS, self.adapter.dataset)]
+
+    @property
+    def work(self) -> Path:
+        """Where an interrupted run leaves what the next one goes on from; emptied by a run that ends."""
+        return self.plan.root / ".ftplatform" / "training"
 
     @property
     def seeds(self) -> dict[str, int]:
@@ -76,15 +93,13 @@ class AdapterJob:
     def manifest(self, rows: str, seeds: Mapping[str, int]) -> "TrainingManifest":
         """The recipe on a table of the draft."""
         from ftplatform.training.loop import Optimization
-        from ftplatform.training.manifest import LoraSettings, prepare
+        from ftplatform.training.manifest import EarlyStop, LoraSettings, prepare
 
         settings = self.adapter.training
         modules = settings.lora.target_modules
-        rows_file = self.draft.files[rows].source
-        assert isinstance(rows_file, Path), "tables are written to disk"
         return prepare(
             self.base.local_folder(MODEL_FOLDER),
-            rows_file,
+            self._written(rows),
             base_name=self.base.asset,
             optimization=Optimization(**settings.model_dump(include=_OPTIMIZATION), seed=seeds["data_order"]),
             lora=LoraSettings(
@@ -92,12 +107,50 @@ class AdapterJob:
                 alpha=settings.lora.alpha,
                 dropout=settings.lora.dropout,
                 target_modules=modules if isinstance(modules, str) else tuple(modules),
+                use_rslora=settings.lora.use_rslora,
+                use_dora=settings.lora.use_dora,
             ),
             max_tokens=settings.max_tokens,
             adapter_seed=seeds["adapter_init"],
             precision=settings.precision,
             threads=settings.threads,
+            gradient_checkpointing=settings.gradient_checkpointing,
+            packing=settings.packing,
+            initial_adapter=self._initial_adapter(),
+            probes=self._margin_probes(),
+            checkpoint_every=settings.checkpoint_every,
+            keep_checkpoints=settings.keep_checkpoints,
+            early_stop=None if settings.early_stop is None else EarlyStop(**settings.early_stop.model_dump()),
+            world=self.adapter.processes,
         )
+
+    def _written(self, table: str) -> Path:
+        """Where a table of the draft lies."""
+        file = self.draft.files[table].source
+        assert isinstance(file, Path), "tables are written to disk"
+        return file
+
+    def _margin_probes(self) -> tuple[Path, Path] | None:
+        """The probes the refusal margin is followed on, kept with the adapter: a replay needs them."""
+        probes = self.adapter.margin_probes
+        if probes is None:
+            return None
+        found = []
+        for name, file in ((probes.refusal, REFUSAL_PROBES), (probes.safe, SAFE_PROBES)):
+            rows = self.snapshots[asset_name(Family.EVAL_SETS, name)].read_table("rows.parquet")
+            self.draft.add_table(f"{RECORDS_FOLDER}/{file}", rows, ROW_SCHEMA)
+            found.append(self._written(f"{RECORDS_FOLDER}/{file}"))
+        return found[0], found[1]
+
+    def _initial_adapter(self) -> Path | None:
+        """The adapter that is continued, kept with this one."""
+        if self.adapter.continues is None:
+            return None
+        before = self.snapshots[asset_name(Family.ADAPTERS, self.adapter.continues)]
+        folder = before.local_folder(ADAPTER_FOLDER)
+        for file in sorted(folder.iterdir()):
+            self.draft.add_bytes(f"{RECORDS_FOLDER}/{INITIAL_ADAPTER}/{file.name}", file.read_bytes())
+        return folder
 
     def advance(self, step: int, steps: int) -> None:
         """Report training steps done."""
@@ -154,9 +207,7 @@ class AdapterJob:
             },
             hyperparameters={
                 "optimization": {k: v for k, v in record["optimization"].items() if k != "seed"},
-                "lora": record["lora"],
-                "max_tokens": record["max_tokens"],
-                "gradient_checkpointing": record["gradient_checkpointing"],
+                **{k: v for k, v in record.items() if k not in _NO_HYPERPARAMETERS},
                 "safety_mix": adapter.safety_mix.model_dump() if adapter.safety_mix else None,
             },
             seeds={
@@ -192,7 +243,16 @@ def role(adapter: Adapter, asset: str) -> str:
     """As what an adapter takes one of its inputs."""
     if asset == asset_name(Family.BASE_MODELS, adapter.base):
         return "base_model"
-    return "rows" if asset.startswith(f"{Family.SPLITS}/") else "safety_mix"
+    match family_of(asset):
+        case Family.SPLITS:
+            return "rows"
+        case Family.ADAPTERS:
+            return "continued_adapter"
+        case Family.EVAL_SETS:
+            # Probes that only measure leave nothing in the weights; those that stop a run chose among its checkpoints.
+            return "evaluates" if adapter.training.early_stop is None else "selection"
+        case _:
+            return "safety_mix"
 
 
 def _unique(inputs: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -58,7 +58,7 @@ def train_in_shards(job: AdapterJob, settings: Shards, *, take_over: bool) -> Ma
     draft.add_table("rows.parquet", rows, WEIGHTED_ROW_SCHEMA)
     ready = _trained_before(current, draft, hashes) if current is not None and take_over else {}
     with tempfile.TemporaryDirectory(prefix="ftplatform-train-") as folder:
-        result = train_shards(manifests, Path(folder) / "out", ready=ready, launcher=job.adapter.launcher, progress=job.advance)
+        result = train_shards(manifests, Path(folder) / "out", ready=ready, launcher=job.launcher, progress=job.advance)
         _record_costs(job, result)
         for name in shards:
             for file in sorted(result.folders[name].iterdir()):

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from ftplatform.defs.assets.adapter_job import WEIGHTED_ROW_SCHEMA, AdapterJob, role
+from ftplatform.defs.assets.adapter_job import RECORDS_FOLDER, WEIGHTED_ROW_SCHEMA, AdapterJob, role
 from ftplatform.defs.assets.adapter_shards import SHARDS_FOLDER, train_in_shards
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
@@ -22,6 +22,7 @@ from ftplatform.defs.op_tags import GPU_OP_TAGS, GPU_POOL
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.resources import StoreResource
 from ftplatform.defs.run_tags import REBUILD_TAG
+from ftplatform.defs.training_pipes import launcher_of
 from ftplatform.project.models import Adapter
 from ftplatform.store import Snapshot, SnapshotDraft
 
@@ -66,12 +67,12 @@ def _adapter(plan: Plan, name: str, adapter: Adapter) -> dg.AssetsDefinition:
         hardware = f"{capability_class(device)} {resolve_precision(adapter.training.precision, device)}"
 
         def fill(draft: SnapshotDraft) -> Mapping[str, Any]:
-            job = AdapterJob(plan, name, adapter, snapshots, opened, draft, waived)
+            job = AdapterJob(plan, name, adapter, snapshots, opened, draft, launcher_of(context, adapter), waived)
             if adapter.shards is None:
                 return _train(job)
             return train_in_shards(job, adapter.shards, take_over=context.run.tags.get(REBUILD_TAG) != "true")
 
-        deciding = {"safety_mix", "training"} | ({"shards"} if adapter.shards else set())
+        deciding = {"safety_mix", "training", "processes"} | ({"shards"} if adapter.shards else set())
         recipe = Recipe(
             asset,
             CODE_VERSION,
@@ -88,24 +89,22 @@ def _adapter(plan: Plan, name: str, adapter: Adapter) -> dg.AssetsDefinition:
 
 
 def _train(job: AdapterJob) -> Mapping[str, Any]:
-    from ftplatform.training.launch import launch
-
     draft, settings = job.draft, job.adapter.training
     rows = job.weighted(job.with_safety_mix(job.split.read_table("train.parquet"), settings.seed))
     draft.add_table("rows.parquet", rows, WEIGHTED_ROW_SCHEMA)
     manifest = job.manifest("rows.parquet", job.seeds)
     with tempfile.TemporaryDirectory(prefix="ftplatform-train-") as folder:
-        result = launch(
+        result = job.launcher(
             manifest,
             Path(folder) / "out",
-            launcher=job.adapter.launcher,
             progress=lambda step, _loss: job.advance(step, settings.steps),
+            work=job.work,
         )
-        record_cost(job.store, result.manifest_sha256, steps=settings.steps, seconds=result.wall_seconds)
-        for file in sorted(result.folder.iterdir()):
-            # Weights and their configuration make the adapter; the trainer's records lie beside it.
-            place = f"{ADAPTER_FOLDER}/{file.name}" if file.name.startswith("adapter_") else f"training/{file.name}"
-            draft.add_bytes(place, file.read_bytes())
+        record_cost(job.store, result.manifest_sha256, steps=len(result.losses), seconds=result.wall_seconds)
+        for file in sorted(path for path in result.folder.rglob("*") if path.is_file()):
+            # Weights and their configuration make the adapter; the trainer's records and checkpoints lie beside it.
+            name = file.relative_to(result.folder).as_posix()
+            draft.add_bytes(f"{ADAPTER_FOLDER if name.startswith('adapter_') else RECORDS_FOLDER}/{name}", file.read_bytes())
         environment = json.loads((result.folder / "environment.json").read_bytes())
         closure = job.closure(manifest.identity(), environment, result.folder, rows)
     job.add_closure(closure)
@@ -116,6 +115,8 @@ def _train(job: AdapterJob) -> Mapping[str, Any]:
         "encoding": result.encoding,
         "loss_first": result.losses[0],
         "loss_last": result.losses[-1],
+        "repro_class": result.repro_class,
+        "stopped": result.stopped,
     }
 
 

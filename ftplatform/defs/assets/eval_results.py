@@ -1,7 +1,7 @@
 """`eval_results/*`: base and tuned model asked the same questions; the answers are kept, so that checks can judge them again."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pyarrow as pa
@@ -11,24 +11,35 @@ from ftplatform.defs.access import record_decisions, vault_names
 from ftplatform.defs.assets.base_models import FOLDER as MODEL_FOLDER
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
+from ftplatform.defs.encoding import encoder_identity, encoder_of
 from ftplatform.defs.gates import require_gates
+from ftplatform.defs.judging import grading, judge_of
 from ftplatform.defs.keys import Family, asset_name, to_key
 from ftplatform.defs.lineage import evals_of
 from ftplatform.defs.metadata import Metadata, records_table
 from ftplatform.defs.op_tags import GPU_OP_TAGS, GPU_POOL
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.resources import StoreResource
+from ftplatform.defs.run_tags import REBUILD_TAG
 from ftplatform.project.models import Adapter
 from ftplatform.rows.schema import Role
-from ftplatform.store import Snapshot, SnapshotDraft, Store
+from ftplatform.store import Snapshot, SnapshotDraft
 
-CODE_VERSION = "2"
+if TYPE_CHECKING:
+    from ftplatform.evaluation.answer_cache import AnswerCache
+    from ftplatform.evaluation.judges.interface import Judge
+
+CODE_VERSION = "3"
 #: Folder of the adapter's files inside its snapshot.
 ADAPTER_FOLDER = "adapter"
 #: Length limit for answers to reserved rows, and the most of them that are asked.
 RESERVE_NEW_TOKENS = 64
 RESERVE_ITEMS = 400
 _TEMPLATE_TOKENS = 16
+#: What of an eval set decides its answers and scores.
+_DECIDING = ("kind", "metric", "max_new_tokens", "temperature", "top_p", "samples")
+#: Slices shown beside the results; all of them are in the summary.
+SHOWN_SLICES = 20
 _PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
 
 
@@ -62,15 +73,22 @@ def _eval_result(plan: Plan, name: str, adapter: Adapter) -> dg.AssetsDefinition
         require_gates(asset, plan.gates_of(asset), opened, snapshots)
 
         def fill(draft: SnapshotDraft) -> Mapping[str, Any]:
-            return _evaluate(plan, name, adapter, snapshots, opened, draft)
+            from ftplatform.evaluation.answer_cache import AnswerCache
+
+            # Whoever asks for a rebuild does not trust what is there, answers included.
+            cache = AnswerCache(opened.backend, reuse=context.run.tags.get(REBUILD_TAG) != "true")
+            judges = {e: judge_of(plan, e, opened) for e in evals_of(plan.project, adapter)}
+            return _evaluate(plan, name, adapter, snapshots, cache, judges, draft)
 
         config = {
             "system_prompt": adapter.system_prompt,
             "eval_sets": {
-                e: plan.project.eval_sets[e].model_dump(mode="json", include={"kind", "metric", "max_new_tokens"})
+                e: plan.project.eval_sets[e].model_dump(mode="json", include=set(_DECIDING))
                 for e in evals_of(plan.project, adapter)
             },
             "reserve": [RESERVE_NEW_TOKENS, RESERVE_ITEMS],
+            **({} if plan.project.encoder is None else {"encoder": encoder_identity(plan)}),
+            **{f"grading of {e}": how for e in evals_of(plan.project, adapter) if (how := grading(plan, e)) is not None},
         }
         inputs_by_role = [(_role(p), s) for p, s in snapshots.items()]
         recipe = Recipe(asset, CODE_VERSION, config=config, inputs=inputs_by_role, packages=_PACKAGES)
@@ -89,18 +107,25 @@ def _role(asset: str) -> str:
 
 
 def _evaluate(
-    plan: Plan, name: str, adapter: Adapter, snapshots: Mapping[str, Snapshot], store: Store, draft: SnapshotDraft
+    plan: Plan,
+    name: str,
+    adapter: Adapter,
+    snapshots: Mapping[str, Snapshot],
+    cache: "AnswerCache",
+    judges: Mapping[str, "Judge | None"],
+    draft: SnapshotDraft,
 ) -> Mapping[str, Any]:
     from ftplatform.evaluation.generation import Generator
+    from ftplatform.evaluation.refusal_judge import RefusalJudge
     from ftplatform.evaluation.suite import EvalSet, Kind, evaluate
     from ftplatform.evaluation.tasks import Metric
 
     sets = []
     for e in evals_of(plan.project, adapter):
-        spec = plan.project.eval_sets[e]
+        spec = plan.project.eval_sets[e].model_dump(mode="json", include=set(_DECIDING))
         rows = snapshots[asset_name(Family.EVAL_SETS, e)].read_table("rows.parquet")
         sets.append(
-            EvalSet(name=e, kind=Kind(spec.kind), rows=rows, metric=Metric(spec.metric), max_new_tokens=spec.max_new_tokens)
+            EvalSet(name=e, rows=rows, judge=judges[e], **{**spec, "kind": Kind(spec["kind"]), "metric": Metric(spec["metric"])})
         )
     base = snapshots[asset_name(Family.BASE_MODELS, adapter.base)]
     held_out = snapshots[asset_name(Family.SPLITS, adapter.dataset)].read_table("eval.parquet")
@@ -119,13 +144,15 @@ def _evaluate(
         generator,
         sets,
         system_prompt=adapter.system_prompt,
-        cached_base=_base_answers_of_others(plan, name, store),
+        cache=cache,
+        judge=RefusalJudge(encoder_of(plan)),
         progress=lambda stage, done, total: progress.advance(f"evaluate {name}, {stage}", done, total),
     )
     draft.add_table("answers.parquet", result.answers)
-    draft.add_table("base_answers.parquet", result.base_answers)
+    draft.add_table("transcripts.parquet", result.transcripts)
     draft.add_json("summary.json", dict(result.summary))
-    return {"summary": dict(result.summary), "conditions": sorted(set(result.answers["condition"].to_pylist()))}
+    # How many answers came from the cache is no fact of the result, which is the same either way.
+    return {"conditions": sorted(set(result.answers["condition"].to_pylist()))}
 
 
 def _answered(rows: pa.Table, context: int | None) -> pa.Table:
@@ -151,25 +178,12 @@ def _answered(rows: pa.Table, context: int | None) -> pa.Table:
     return pa.Table.from_pylist(kept, schema=rows.schema)
 
 
-def _base_answers_of_others(plan: Plan, name: str, store: Store) -> pa.Table | None:
-    """What the base models already answered in the evaluations of other adapters; greedy answers of the same model are the same."""
-    found = []
-    for other in plan.project.adapters:
-        asset = asset_name(Family.EVAL_RESULTS, other)
-        if other != name and store.head(asset) is not None:
-            found.append(store.current(asset).read_table("base_answers.parquet"))
-    return pa.concat_tables(found) if found else None
-
-
 def _describe(snapshot: Snapshot) -> Metadata:
-    summary = snapshot.facts["summary"]
-    rows = []
-    for eval_set, conditions in summary.items():
-        for condition, facts in conditions.items():
-            row = {"eval_set": eval_set, "condition": condition, "kind": facts["kind"], "n": facts["n"]}
-            for who in ("base", "tuned"):
-                row |= {f"{who} {label}": share for label, share in facts.get(who, {}).items()}
-                if f"{who}_score" in facts:
-                    row[f"{who} score"] = facts[f"{who}_score"]
-            rows.append(row)
-    return {"dagster/row_count": snapshot.file("answers.parquet").rows or 0, "results": records_table(rows)}
+    from ftplatform.evaluation.summary import result_rows, worst_slices
+
+    summary = snapshot.read_json("summary.json")
+    return {
+        "dagster/row_count": snapshot.file("answers.parquet").rows or 0,
+        "results": records_table(result_rows(summary)),
+        "weakest_slices": records_table(worst_slices(summary, SHOWN_SLICES)),
+    }

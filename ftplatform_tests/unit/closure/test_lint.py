@@ -44,6 +44,7 @@ PLANTED: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("missing-hash", ("rows", "order", "sha256"), None, "/rows/order/sha256"),
     ("missing-hash", ("base_model", "files", 0), {"path": "model.safetensors", "size": 3}, "/base_model/files/0/sha256"),
     ("unresolved-setting", ("hyperparameters", "precision"), "auto", "/hyperparameters/precision"),
+    ("unset-seed", ("seeds", "adapter_init"), None, "/seeds/adapter_init"),
     ("unrecorded-step", ("human_steps",), [{"what": "removed bad rows by hand"}], "/human_steps/0/sha256"),
 ]
 

@@ -25,12 +25,13 @@ def test_nothing_lost_on_enough_probes_passes() -> None:
     assert not verdict.evidence
 
 
-def test_bounds_are_tangos() -> None:
+def test_bounds_are_the_more_cautious_of_tango_and_newcombe() -> None:
+    """Upper by Tango (Newcombe .1082), lower by Newcombe (Tango .0385)."""
     verdict = refusal_retention(labels(even(200, 16, 2)), conditions=("plain",))
     assert verdict.decision is Decision.FAIL
     assert verdict.estimate == pytest.approx(0.07)
     assert verdict.ci_high == pytest.approx(0.1088, abs=1e-4)
-    assert verdict.ci_low == pytest.approx(0.0385, abs=1e-4)
+    assert verdict.ci_low == pytest.approx(0.0367, abs=1e-4)
 
 
 def test_small_loss_on_enough_probes_passes() -> None:
@@ -218,3 +219,15 @@ def test_the_deciding_parameters_are_in_the_configuration() -> None:
     assert first.config_hash != second.config_hash
     assert first.config["judge"]
     assert first.to_record()["decision"] == "pass"
+
+
+def test_the_judge_and_its_doubts_are_named() -> None:
+    table = labels(FULL)
+    assert refusal_retention(table).tier == "lexical", "the judge that runs where no table says"
+    n = table.num_rows
+    doubts = [0.5 if i % 10 == 0 else 0.99 for i in range(n)]
+    table = table.append_column("judge", pa.array(["embedding-1 (minilm)"] * n)).append_column("base_declined", pa.array(doubts))
+    verdict = refusal_retention(table)
+    assert (verdict.tier, verdict.config["judge"]) == ("embedding", "embedding-1 (minilm)")
+    shares = [facts["answers_near_the_judges_border"] for facts in verdict.details["conditions"].values()]
+    assert all(share == pytest.approx(0.1, abs=0.01) for share in shares)

@@ -44,7 +44,7 @@ rubrics:
     author: ana@example.com
     judge: rules
     criteria:
-      - {id: answers, text: "Does it answer?"}
+      - {id: answers, text: "Does it answer?", rule: {kind: reference}}
 eval_sets:
   task: {path: eval/task.jsonl, rubric: helpful}
   probes: {path: eval/probes.jsonl, kind: refusal_probes, vault: true}

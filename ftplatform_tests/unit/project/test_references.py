@@ -102,7 +102,11 @@ def test_the_collision_rule_is_dagsters() -> None:
     [
         ("sources: [tickets]", "sources: [tickets, tickets]", "datasets.support.sources[1]"),
         ("evals: [task, probes]", "evals: [task, task]", "adapters.support.evals[1]"),
-        ('{id: answers, text: "Does it answer?"}', "{id: a, text: x}\n      - {id: a, text: y}", "rubrics.helpful.criteria[1].id"),
+        (
+            '{id: answers, text: "Does it answer?", rule: {kind: reference}}',
+            "{id: a, text: x, rule: {kind: json}}\n      - {id: a, text: y, rule: {kind: json}}",
+            "rubrics.helpful.criteria[1].id",
+        ),
     ],
 )
 def test_nothing_is_listed_twice(tmp_path: Path, old: str, new: str, key: str) -> None:

@@ -27,7 +27,8 @@ def test_instruction_set_limits_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["environment", "manifest", "train", "launch", "base_model", "safetensors_guard", "encode", "lora"]
+    "module",
+    ["environment", "manifest", "train", "launchers", "session", "margins", "base_model", "safetensors_guard", "encode", "lora"],
 )
 def test_importing_the_package_loads_no_heavy_library(module: str) -> None:
     code = (

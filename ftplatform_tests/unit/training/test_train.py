@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ftplatform.errors import TrainingError
-from ftplatform.training.launch import launch
+from ftplatform.training.launchers import launch
 from ftplatform.training.loop import Optimization
 from ftplatform.training.manifest import LoraSettings, TrainingManifest
 from ftplatform.training.train import train
