@@ -13,6 +13,7 @@ from ftplatform.cli import (
     demo_command,
     eval_commands,
     license_commands,
+    migrate_command,
     project_commands,
     run_commands,
     status_command,
@@ -38,6 +39,7 @@ status_command.register(app)
 license_commands.register(app)
 waiver_commands.register(app)
 closure_commands.register(app)
+migrate_command.register(app)
 dedup_commands.register(app)
 contamination_commands.register(app)
 eval_commands.register(app)

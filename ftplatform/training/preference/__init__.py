@@ -1,0 +1,1 @@
+"""Preference tuning: an adapter that makes chosen answers likelier than rejected ones (direct preference optimization)."""
