@@ -18,6 +18,9 @@ from ftplatform_tests.s3 import BUCKET
 REPOSITORY = Path(__file__).resolve().parents[1]
 BASE_MODEL = REPOSITORY / "examples" / "support" / "base_model"
 
+#: Checks that a project without probes cannot pass.
+NEED_PROBES = ("refusal_retention", "overrefusal_retention", "helpfulness_retention")
+
 _ITEMS = (
     "router",
     "modem",

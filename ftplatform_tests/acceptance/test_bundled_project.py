@@ -42,7 +42,8 @@ def test_one_is_released_and_two_are_refused(demo):
 
 def test_refusals_in_the_mix_keep_what_the_same_recipe_without_them_loses(demo):
     kept, lost = decisions(demo, "eval_results/support"), decisions(demo, "eval_results/support-unaligned")
-    assert kept == {"refusal_retention": "pass", "overrefusal_retention": "pass", "task_regression": "pass"}
+    sides = ("refusal_retention", "overrefusal_retention", "helpfulness_retention", "task_regression")
+    assert kept == {**dict.fromkeys(sides, "pass"), "refusal_margin_drift": "pass"}
     assert lost["refusal_retention"] == "fail"
     assert lost["task_regression"] == "pass", "the task metric alone would have shipped it"
 

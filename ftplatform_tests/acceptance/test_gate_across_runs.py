@@ -51,7 +51,7 @@ UPSTREAM = (
 def test_a_blocking_failure_of_run_1_refuses_the_adapter_alone_in_run_2(leaking, instance):
     first = running.materialize(leaking, instance, UPSTREAM)
     assert not first.success
-    failed = {c.name for c, e in first.checks if e and e.verdict and not e.verdict.passed}
+    failed = {c.name for c, e in first.checks if c.blocking and e and e.verdict and not e.verdict.passed}
     assert failed == {"contamination_exact", "contamination_near", "contamination_paraphrase"}
 
     second = running.materialize(leaking, instance, "adapters/first")

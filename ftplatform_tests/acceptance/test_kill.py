@@ -15,7 +15,7 @@ import pytest
 
 from ftplatform.store import Store
 from ftplatform_tests.fault_proxy import FaultProxy
-from ftplatform_tests.projects import REPOSITORY, dialogues, on_faulty_s3, plan_of, small_project, write_jsonl
+from ftplatform_tests.projects import NEED_PROBES, REPOSITORY, dialogues, on_faulty_s3, plan_of, small_project, write_jsonl
 
 KILLS, KILLS_ON_S3 = 100, 15
 RELEASED = "releases/first"
@@ -23,7 +23,7 @@ RELEASED = "releases/first"
 
 def without_probes(project: dict[str, Any]) -> None:
     """Release although no probe was asked: here the question is whether a release is torn, not whether it is deserved."""
-    project["gates"] = {"refusal_retention": {"severity": "warn"}, "overrefusal_retention": {"severity": "warn"}}
+    project["gates"] = {name: {"severity": "warn"} for name in NEED_PROBES}
 
 
 class Runner:

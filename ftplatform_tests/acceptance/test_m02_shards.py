@@ -22,7 +22,7 @@ from ftplatform.store import Snapshot, Store
 from ftplatform.training.base_model import file_sha256
 from ftplatform.training.manifest import TrainingManifest
 from ftplatform.training.merge import merge_adapters
-from ftplatform_tests.projects import BASE_MODEL, dialogues, edit, plan_of, save, small_project, write_jsonl
+from ftplatform_tests.projects import BASE_MODEL, NEED_PROBES, dialogues, edit, plan_of, save, small_project, write_jsonl
 
 ADAPTER = "adapters/first"
 SHARED = {
@@ -68,7 +68,7 @@ def sharded(project: dict[str, Any]) -> None:
     }
     project["adapters"] = {"first": {**project["adapters"]["first"], "shards": {"count": 2}, "release": False}}
     project["gates"] = {
-        name: {"severity": "warn"} for name in ("refusal_retention", "overrefusal_retention", "task_regression")
+        name: {"severity": "warn"} for name in (*NEED_PROBES, "task_regression")
     }  # two steps of training and no probes: nobody asks here whether the model is good
 
 
@@ -311,7 +311,7 @@ def test_without_shards_nothing_is_different(tmp_path: Path) -> None:
     assert "shards" not in adapter.facts
     assert "shards" not in adapter.read_json("closure/closure.json")
     settings = plan_of(file).project.adapters["first"]
-    recipe = {"safety_mix": None, "training": settings.training.model_dump(mode="json")}
+    recipe = {"processes": 1, "safety_mix": None, "training": settings.training.model_dump(mode="json")}
     assert adapter.manifest["config_hash"] == digest(recipe)
 
 
