@@ -190,7 +190,7 @@ def kill_one(marker: Path, which: Callable[[list[str]], bool]) -> Callable[[int,
 
 
 def test_a_killed_trainer_leaves_nothing_and_the_next_run_goes_on(manifest_of: Build, conversations: Rows, tmp_path: Path) -> None:
-    long = manifest_of(conversations, steps=400, world=2)
+    long = manifest_of(conversations, steps=4000, world=2)
 
     def torchrun_itself(command: list[str]) -> bool:
         return "torch.distributed.run" in command
@@ -228,7 +228,7 @@ def test_errors_arrive_as_what_they_were(manifest_of: Build, conversations: Rows
 
 
 def test_ray_ends_the_trainer_with_its_caller_and_with_its_worker(manifest_of: Build, conversations: Rows, tmp_path: Path) -> None:
-    long = manifest_of(conversations, steps=400)
+    long = manifest_of(conversations, steps=4000)
 
     def interrupt(step: int, loss: float) -> None:
         assert len(trainers(tmp_path)) == 1
@@ -274,7 +274,7 @@ def test_a_dagster_run_that_ends_ends_its_trainers(
     manifest_of: Build, conversations: Rows, tmp_path: Path, how: signal.Signals
 ) -> None:
     request = tmp_path / "rows-manifest.json"
-    request.write_text(json.dumps(manifest_of(conversations, steps=4000, world=2).to_record()))
+    request.write_text(json.dumps(manifest_of(conversations, steps=40000, world=2).to_record()))
     command = [sys.executable, "-c", _RUN, str(request), str(tmp_path / "adapter")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
         assert parent.stdout is not None
