@@ -137,14 +137,14 @@ class _Output:
                     f"training took longer than {self._timeout:g} seconds and was ended",
                     remedy="Raise timeout_seconds, or train fewer steps.",
                 )
+            if ended is None and self._child.poll() is not None:
+                # Its own children may hold the stream and go on talking: torchrun's workers when torchrun was killed.
+                self._cut()
+                ended = now
             with suppress(Empty):
                 return self._lines.get(timeout=_LOOK)
-            if self._child.poll() is not None:
-                # Its own children may hold the stream, torchrun's workers when torchrun was killed.
-                self._cut()
-                ended = ended or now
-                if now - ended > _GRACE:
-                    return None
+            if ended is not None and now - ended > _GRACE:
+                return None
 
     def _read_events(self, stdout: IO[str]) -> None:
         for line in stdout:
