@@ -18,7 +18,6 @@ from ftplatform.errors import InputDataError
 if TYPE_CHECKING:
     from ftplatform.closure.finding import Found
     from ftplatform.defs.plan import Plan
-    from ftplatform.evaluation.suite import EvalSet
     from ftplatform.migration.bases import BaseFacts, TokenizerFacts
     from ftplatform.migration.rehearsal import Exam, Migration, Trained
     from ftplatform.store import Snapshot, Store
@@ -139,13 +138,15 @@ class _Stage:
         """What an adapter and its own base answer on the project's eval sets, and whether alignment was kept."""
         from ftplatform import progress
         from ftplatform.defs.assets.base_models import FOLDER
+        from ftplatform.defs.examining import declared_eval_sets, refusal_judge
         from ftplatform.evaluation.answer_cache import AnswerCache
         from ftplatform.evaluation.generation import Generator
         from ftplatform.evaluation.suite import ANSWERS_SCHEMA, Kind, evaluate
         from ftplatform.migration.rehearsal import Exam
 
         spec = self.plan.project.adapters[self.name]
-        sets = [s for s in self._eval_sets() if s.kind is Kind.TASK or not tasks_only]
+        declared = declared_eval_sets(self.plan, self.exams(), self.store)
+        sets = [s for s in declared if s.kind is Kind.TASK or not tasks_only]
         if not sets:
             return Exam(answers=ANSWERS_SCHEMA.empty_table())
         result = evaluate(
@@ -153,6 +154,7 @@ class _Stage:
             sets,
             system_prompt=spec.system_prompt,
             cache=AnswerCache(self.store.backend),
+            judge=refusal_judge(self.plan),
             progress=lambda what, done, total: progress.advance(f"ask {base.asset}, {what}", done, total),
         )
         if tasks_only:
@@ -178,29 +180,6 @@ class _Stage:
             verdicts[side] = rule(of_kind(kind), conditions=conditions, baseline=baseline, **limits)
         return verdicts
 
-    def _eval_sets(self) -> "list[EvalSet]":
-        from ftplatform.defs.judging import judge_of
-        from ftplatform.evaluation.suite import EvalSet, Kind
-        from ftplatform.evaluation.tasks import Metric
-
-        sets = []
-        for name, exam in self.exams().items():
-            spec = self.plan.project.eval_sets[name]
-            sets.append(
-                EvalSet(
-                    name=name,
-                    kind=Kind(spec.kind),
-                    rows=exam.read_table("rows.parquet"),
-                    metric=Metric(spec.metric),
-                    judge=judge_of(self.plan, name, self.store),
-                    max_new_tokens=spec.max_new_tokens,
-                    temperature=spec.temperature,
-                    top_p=spec.top_p,
-                    samples=spec.samples,
-                )
-            )
-        return sets
-
     def exams(self) -> "dict[str, Snapshot]":
         """Eval sets the adapter is judged on, as they are now."""
         from ftplatform.defs.keys import Family, asset_name
@@ -211,22 +190,10 @@ class _Stage:
 
     def record_decisions(self, by: str) -> None:
         """Note in the ledger of every vault that was asked that somebody sees what was scored on it."""
-        from ftplatform.defs.access import vault_names
-        from ftplatform.store import access_log
+        from ftplatform.defs.access import record_decision
 
-        vaults = vault_names(self.plan.project)
-        for name, exam in self.exams().items():
-            if name in vaults:
-                purpose = f"rehearsal of {self.snapshot.asset} on {self.new.asset}"
-                access_log.record(
-                    self.store.backend,
-                    name,
-                    access_log.AccessKind.DECISION,
-                    by=by,
-                    purpose=purpose,
-                    snapshot=exam.digest,
-                    adapter=self.snapshot.digest,
-                )
+        purpose = f"rehearsal of {self.snapshot.asset} on {self.new.asset}"
+        record_decision(self.plan.project, self.store, self.exams(), by=by, purpose=purpose, adapter=self.snapshot)
 
     def base_facts(self, base: "Snapshot") -> "BaseFacts":
         """A base as the project and the store know it."""

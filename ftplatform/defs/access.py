@@ -109,6 +109,16 @@ def record_decisions(
     return made
 
 
+def record_decision(
+    project: Project, store: Store, exams: Mapping[str, Snapshot], *, by: str, purpose: str, adapter: Snapshot
+) -> None:
+    """Note in the ledger of every vault among `exams` that somebody outside the graph judges `adapter` by its scores."""
+    for name in vault_names(project) & exams.keys():
+        access_log.record(
+            store.backend, name, AccessKind.DECISION, by=by, purpose=purpose, snapshot=exams[name].digest, adapter=adapter.digest
+        )
+
+
 def asked(results: Snapshot) -> dict[str, str]:
     """Eval sets of an evaluation, by name, with the digest of the version that was asked."""
     return {_name(ref.asset): ref.snapshot for ref in results.inputs if ref.role == "evaluates"}

@@ -12,8 +12,10 @@ from ftplatform.canonical import sha256_hex
 from ftplatform.closure.equivalence import SCORES_SCHEMA
 from ftplatform.closure.rehearsal import PLATFORM, Rehearsal, Scores, keep_scores, record_rehearsal, rehearsals
 from ftplatform.closure.replay import Progress, Replay, replay
+from ftplatform.defs.access import record_decision
 from ftplatform.defs.assets.base_models import FOLDER as MODEL_FOLDER
 from ftplatform.defs.assets.eval_results import ADAPTER_FOLDER
+from ftplatform.defs.examining import declared_eval_sets, refusal_judge
 from ftplatform.defs.keys import Family, asset_name
 from ftplatform.defs.lineage import evals_of
 from ftplatform.defs.plan import Plan
@@ -85,6 +87,10 @@ def rehearse_with_seeds(
         raise InputDataError(f"{name} has no eval sets to score replicates on.", remedy="Give the project eval_sets.")
     with _workspace() as folder:
         shown = replay(store, adapter, Path(folder), progress=progress)
+    # Whoever reads the verdict has judged an adapter by what it scored on these sets.
+    record_decision(
+        plan.project, store, _exams(plan, spec, store), by=by, purpose=f"replicates of {adapter.asset}", adapter=adapter
+    )
     own = keep_scores(store.backend, _scored(plan, spec, store, adapter, adapter.local_folder(ADAPTER_FOLDER)))
     made = []
     for number in range(replicates):
@@ -110,19 +116,26 @@ def _seeds(closure: str, number: int) -> Mapping[str, int]:
 
 def _scored(plan: Plan, spec: Adapter, store: Store, adapter: Snapshot, weights: Path) -> pa.Table:
     """What weights trained like `adapter` score on its eval sets, as the project has them now."""
+    from ftplatform.evaluation.answer_cache import AnswerCache
     from ftplatform.evaluation.generation import Generator
-    from ftplatform.evaluation.suite import EvalSet, Kind, evaluate
-    from ftplatform.evaluation.tasks import Metric
+    from ftplatform.evaluation.suite import evaluate
 
-    sets = []
-    for e in evals_of(plan.project, spec):
-        declared = plan.project.eval_sets[e]
-        rows = store.current(asset_name(Family.EVAL_SETS, e)).read_table("rows.parquet")
-        kind, metric = Kind(declared.kind), Metric(declared.metric)
-        sets.append(EvalSet(name=e, kind=kind, rows=rows, metric=metric, max_new_tokens=declared.max_new_tokens))
+    sets = declared_eval_sets(plan, _exams(plan, spec, store), store)
     (base,) = (ref.snapshot for ref in adapter.inputs if ref.role == "base_model")
     generator = Generator.load(store.snapshot(base).local_folder(MODEL_FOLDER), weights, threads=spec.training.threads)
-    return scores_of(evaluate(generator, sets, system_prompt=spec.system_prompt).answers)
+    asked = evaluate(
+        generator,
+        sets,
+        system_prompt=spec.system_prompt,
+        cache=AnswerCache(store.backend),
+        judge=refusal_judge(plan),
+    )
+    return scores_of(asked.answers)
+
+
+def _exams(plan: Plan, spec: Adapter, store: Store) -> dict[str, Snapshot]:
+    """The eval sets of an adapter, as the project has them now."""
+    return {e: store.current(asset_name(Family.EVAL_SETS, e)) for e in evals_of(plan.project, spec)}
 
 
 def scores_of(answers: pa.Table) -> pa.Table:

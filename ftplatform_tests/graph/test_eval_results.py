@@ -11,7 +11,11 @@ import pyarrow.parquet as pq
 from typer.testing import CliRunner
 
 from ftplatform.cli.main import app
+from ftplatform.closure.rehearsal import read_scores
 from ftplatform.defs import running
+from ftplatform.defs.access import ledger
+from ftplatform.defs.rehearsals import rehearse_with_seeds
+from ftplatform.store.access_log import AccessKind
 from ftplatform_tests.integration.chat_server import chat_server
 from ftplatform_tests.projects import dialogues, edit, plan_of, small_project, write_jsonl
 
@@ -125,3 +129,34 @@ def test_a_rubric_is_graded_by_the_judge_it_names_and_nobody_is_asked_twice(tmp_
     assert {row["eval_set"] for row in json.loads(shown.stdout)["results"]} == {"helpful", "short", "reserve"}
     plain = CliRunner().invoke(app, ["evals", "results", "first", "--project", str(file)])
     assert " ± " in plain.stdout
+
+
+def test_replicates_are_scored_as_the_evaluation_is_and_a_vault_hears_of_it(tmp_path: Path) -> None:
+    def judged(project: dict[str, Any]) -> None:
+        one_adapter(project)
+        rule = {"kind": "max_words", "value": "9"}
+        project["rubrics"] = {
+            "short": {
+                "purpose": "eval",
+                "author": "kim@example.com",
+                "judge": "rules",
+                "criteria": [{"id": "brief", "text": "?", "rule": rule}],
+            }
+        }
+        project["eval_sets"]["questions"] |= {"rubric": "short", "vault": True}
+        # Nothing but the vault's size and families stands in the way of this question.
+        project["gates"] = {
+            name: {"severity": "warn"} for name in ("contamination_paraphrase", "contamination_near", "triage_leak")
+        }
+
+    file = small_project(tmp_path, judged)
+    with dg.DagsterInstance.ephemeral() as instance:
+        materialized(running.materialize(plan_of(file), instance, UPSTREAM))
+    plan = plan_of(file)
+    store = plan.open_store()
+    rehearsal, _ = rehearse_with_seeds(plan, store, "first", replicates=1, by="kim@example.com")
+    assert rehearsal.scores is not None
+    for table in read_scores(store.backend, [rehearsal.scores.adapter, rehearsal.scores.replicates[0]["scores"]]):
+        assert set(table["score"].to_pylist()) == {1.0}, "four tokens are at most nine words; word for word none is right"
+    seen = [record for record in ledger(store, "questions") if record.by == "kim@example.com"]
+    assert [(record.kind, record.purpose) for record in seen] == [(AccessKind.DECISION, "replicates of adapters/first")]

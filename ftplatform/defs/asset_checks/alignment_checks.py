@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -119,7 +120,7 @@ def _representation(model: Snapshot | None, tables: list[pa.Table]) -> tuple[Rep
         work = 2 * float(model.facts.get("parameters", 0)) * size / _BYTES_PER_TOKEN
         device = resolve_device("auto")
         if work <= _AFFORDABLE[device]:
-            told = lambda done, total: progress.advance(f"representations by {model.asset}", done, total)  # noqa: E731
+            told = partial(progress.advance, f"representations by {model.asset}")
             return base_representation(model.local_folder(MODEL_FOLDER), device=device, progress=told), MODEL_TIER
     return character_tfidf(risk_rows.user_texts(pa.concat_tables(tables)) or ["-"]), TEXT_TIER
 

@@ -11,9 +11,8 @@ from ftplatform.defs.access import record_decisions, vault_names
 from ftplatform.defs.assets.base_models import FOLDER as MODEL_FOLDER
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
-from ftplatform.defs.encoding import encoder_identity, encoder_of
+from ftplatform.defs.examining import declared_eval_sets, exam_config, refusal_judge
 from ftplatform.defs.gates import require_gates
-from ftplatform.defs.judging import grading, judge_of
 from ftplatform.defs.keys import Family, asset_name, to_key
 from ftplatform.defs.lineage import evals_of
 from ftplatform.defs.metadata import Metadata, records_table
@@ -23,11 +22,10 @@ from ftplatform.defs.resources import StoreResource
 from ftplatform.defs.run_tags import REBUILD_TAG
 from ftplatform.project.models import Adapter
 from ftplatform.rows.schema import Role
-from ftplatform.store import Snapshot, SnapshotDraft
+from ftplatform.store import Snapshot, SnapshotDraft, Store
 
 if TYPE_CHECKING:
     from ftplatform.evaluation.answer_cache import AnswerCache
-    from ftplatform.evaluation.judges.interface import Judge
 
 CODE_VERSION = "3"
 #: Folder of the adapter's files inside its snapshot.
@@ -36,8 +34,6 @@ ADAPTER_FOLDER = "adapter"
 RESERVE_NEW_TOKENS = 64
 RESERVE_ITEMS = 400
 _TEMPLATE_TOKENS = 16
-#: What of an eval set decides its answers and scores.
-_DECIDING = ("kind", "metric", "max_new_tokens", "temperature", "top_p", "samples")
 #: Slices shown beside the results; all of them are in the summary.
 SHOWN_SLICES = 20
 _PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
@@ -77,18 +73,12 @@ def _eval_result(plan: Plan, name: str, adapter: Adapter) -> dg.AssetsDefinition
 
             # Whoever asks for a rebuild does not trust what is there, answers included.
             cache = AnswerCache(opened.backend, reuse=context.run.tags.get(REBUILD_TAG) != "true")
-            judges = {e: judge_of(plan, e, opened) for e in evals_of(plan.project, adapter)}
-            return _evaluate(plan, name, adapter, snapshots, cache, judges, draft)
+            return _evaluate(plan, name, adapter, snapshots, opened, cache, draft)
 
         config = {
             "system_prompt": adapter.system_prompt,
-            "eval_sets": {
-                e: plan.project.eval_sets[e].model_dump(mode="json", include=set(_DECIDING))
-                for e in evals_of(plan.project, adapter)
-            },
             "reserve": [RESERVE_NEW_TOKENS, RESERVE_ITEMS],
-            **({} if plan.project.encoder is None else {"encoder": encoder_identity(plan)}),
-            **{f"grading of {e}": how for e in evals_of(plan.project, adapter) if (how := grading(plan, e)) is not None},
+            **exam_config(plan, evals_of(plan.project, adapter)),
         }
         inputs_by_role = [(_role(p), s) for p, s in snapshots.items()]
         recipe = Recipe(asset, CODE_VERSION, config=config, inputs=inputs_by_role, packages=_PACKAGES)
@@ -111,22 +101,16 @@ def _evaluate(
     name: str,
     adapter: Adapter,
     snapshots: Mapping[str, Snapshot],
+    store: Store,
     cache: "AnswerCache",
-    judges: Mapping[str, "Judge | None"],
     draft: SnapshotDraft,
 ) -> Mapping[str, Any]:
     from ftplatform.evaluation.generation import Generator
-    from ftplatform.evaluation.refusal_judge import RefusalJudge
     from ftplatform.evaluation.suite import EvalSet, Kind, evaluate
     from ftplatform.evaluation.tasks import Metric
 
-    sets = []
-    for e in evals_of(plan.project, adapter):
-        spec = plan.project.eval_sets[e].model_dump(mode="json", include=set(_DECIDING))
-        rows = snapshots[asset_name(Family.EVAL_SETS, e)].read_table("rows.parquet")
-        sets.append(
-            EvalSet(name=e, rows=rows, judge=judges[e], **{**spec, "kind": Kind(spec["kind"]), "metric": Metric(spec["metric"])})
-        )
+    exams = {e: snapshots[asset_name(Family.EVAL_SETS, e)] for e in evals_of(plan.project, adapter)}
+    sets = declared_eval_sets(plan, exams, store)
     base = snapshots[asset_name(Family.BASE_MODELS, adapter.base)]
     held_out = snapshots[asset_name(Family.SPLITS, adapter.dataset)].read_table("eval.parquet")
     reserve = _answered(held_out, base.facts.get("max_tokens")).slice(0, RESERVE_ITEMS)
@@ -145,7 +129,7 @@ def _evaluate(
         sets,
         system_prompt=adapter.system_prompt,
         cache=cache,
-        judge=RefusalJudge(encoder_of(plan)),
+        judge=refusal_judge(plan),
         progress=lambda stage, done, total: progress.advance(f"evaluate {name}, {stage}", done, total),
     )
     draft.add_table("answers.parquet", result.answers)
