@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ftplatform.evaluation.suite import EvalSet, Kind
+from ftplatform.evaluation.eval_sets import EvalSet, Kind
 from ftplatform.evaluation.tasks import Metric
 from ftplatform.rows.schema import ROW_SCHEMA, row_id
 

@@ -140,8 +140,9 @@ class _Stage:
         from ftplatform.defs.assets.base_models import FOLDER
         from ftplatform.defs.examining import declared_eval_sets, refusal_judge
         from ftplatform.evaluation.answer_cache import AnswerCache
+        from ftplatform.evaluation.eval_sets import Kind
         from ftplatform.evaluation.generation import Generator
-        from ftplatform.evaluation.suite import ANSWERS_SCHEMA, Kind, evaluate
+        from ftplatform.evaluation.suite import ANSWERS_SCHEMA, evaluate
         from ftplatform.migration.rehearsal import Exam
 
         spec = self.plan.project.adapters[self.name]
@@ -163,7 +164,7 @@ class _Stage:
 
     def _alignment(self, of_kind: Callable[..., Any], base: "Snapshot") -> Mapping[str, Any]:
         from ftplatform.evaluation import retention
-        from ftplatform.evaluation.suite import Kind
+        from ftplatform.evaluation.eval_sets import Kind
 
         prompted = self.plan.project.adapters[self.name].system_prompt
         conditions = (retention.PLAIN, retention.SYSTEM_PROMPT) if prompted else (retention.PLAIN,)

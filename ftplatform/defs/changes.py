@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ftplatform.canonical import digest
+from ftplatform.defs.assets.harness_sets import files_behind
 from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name
 from ftplatform.defs.plan import Plan
 from ftplatform.rows.sources import content_digest, list_files
@@ -43,15 +44,12 @@ def data_digests(plan: Plan) -> Observation:
         Family.RAW: project.sources,
         Family.SYNTHETIC: project.synthetic,
         Family.FEEDBACK: project.feedback,
-        Family.EVAL_SETS: project.eval_sets,
         Family.REWARD_LEDGERS: project.rewards,
         Family.SERVING: project.endpoints,
     }
-    return {
-        asset_name(family, name): digest([content_digest(file) for file in list_files(block.path, plan.root)])
-        for family, blocks in readers.items()
-        for name, block in blocks.items()
-    }
+    paths = {asset_name(family, name): block.path for family, blocks in readers.items() for name, block in blocks.items()}
+    paths |= {asset_name(Family.EVAL_SETS, name): files_behind(plan, spec) for name, spec in project.eval_sets.items()}
+    return {asset: digest([content_digest(file) for file in list_files(named, plan.root)]) for asset, named in paths.items()}
 
 
 def license_digests(plan: Plan) -> Observation:

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 from ftplatform.defs.encoding import encoder_identity, encoder_of
 from ftplatform.defs.judging import grading, judge_of
 from ftplatform.defs.plan import Plan
+from ftplatform.project.models import EvalKind
 from ftplatform.store import Snapshot, Store
 
 if TYPE_CHECKING:
+    from ftplatform.evaluation.eval_sets import EvalSet
     from ftplatform.evaluation.refusal_judge import RefusalJudge
-    from ftplatform.evaluation.suite import EvalSet
 
+#: Folder of a harness task inside the snapshot of its eval set.
+HARNESS_FOLDER = "harness"
 #: What of an eval set decides its answers and scores.
 _DECIDING = ("kind", "metric", "max_new_tokens", "temperature", "top_p", "samples")
 
@@ -23,11 +26,18 @@ def declared_eval_sets(plan: Plan, exams: Mapping[str, Snapshot], store: Store) 
         exams: snapshots of the sets, by name.
         store: where judges keep what they were asked and said.
     """
-    from ftplatform.evaluation.suite import EvalSet, Kind
+    from ftplatform.evaluation.eval_sets import EvalSet, Kind
+    from ftplatform.evaluation.harness.task import HarnessTask
     from ftplatform.evaluation.tasks import Metric
 
     sets = []
     for name, exam in exams.items():
+        if plan.project.eval_sets[name].kind is EvalKind.LM_EVAL:
+            task = HarnessTask.load(exam.local_folder(HARNESS_FOLDER))
+            limit = plan.project.eval_sets[name].max_new_tokens
+            rows = exam.read_table("rows.parquet")
+            sets.append(EvalSet(name=name, kind=Kind.TASK, rows=rows, harness=task, max_new_tokens=limit))
+            continue
         spec = {**_settings(plan, name)}
         kind, metric = Kind(spec.pop("kind")), Metric(spec.pop("metric"))
         rows, judge = exam.read_table("rows.parquet"), judge_of(plan, name, store)

@@ -10,8 +10,7 @@ habit that shows in one answer of ten never shows in the likeliest one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,67 +21,18 @@ import pyarrow as pa
 from ftplatform.errors import EvaluationError
 from ftplatform.evaluation.answer_cache import AnswerCache
 from ftplatform.evaluation.coherence import CoherenceReference
-from ftplatform.evaluation.generation import Conversation, Decoding, Generator
-from ftplatform.evaluation.judges.interface import Judge, JudgeItem
+from ftplatform.evaluation.eval_sets import EvalSet, Item, Kind
+from ftplatform.evaluation.generation import Decoding, Generator
+from ftplatform.evaluation.harness.task import HarnessTask
+from ftplatform.evaluation.judges.interface import JudgeItem
 from ftplatform.evaluation.judges.transcripts import TRANSCRIPT_SCHEMA
 from ftplatform.evaluation.refusal_judge import RefusalJudge
 from ftplatform.evaluation.retention import PLAIN, SYSTEM_PROMPT
 from ftplatform.evaluation.summary import summarize
-from ftplatform.evaluation.tasks import Metric, score, unusable
-from ftplatform.rows.schema import Role
+from ftplatform.evaluation.tasks import score
 
 #: Called with (what is being done, done, all).
 Progress = Callable[[str, int, int], None]
-
-
-class Kind(StrEnum):
-    """What an eval set measures; the values of `kind` in the project file."""
-
-    TASK = "task"
-    REFUSAL_PROBES = "refusal_probes"
-    OVERREFUSAL_PROBES = "overrefusal_probes"
-    HELPFULNESS_PROBES = "helpfulness_probes"
-    BEHAVIOR_PROBES = "behavior_probes"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvalSet:
-    """One eval set as rows.
-
-    Attributes:
-        name, kind: which set, and what it measures.
-        rows: table of `ROW_SCHEMA`. A final assistant turn is the reference; the prompt is everything before it.
-        metric: how answers are scored where there is a reference.
-        judge: grades the answers in place of `metric`, with or without references.
-        max_new_tokens: length limit of an answer.
-        temperature, top_p: of the set's own decoding; None takes that of the evaluation.
-        samples: answers drawn for each prompt. More than one for behavior probes only, whose rates are counted over draws.
-    """
-
-    name: str
-    kind: Kind
-    rows: pa.Table
-    metric: Metric = Metric.EXACT_MATCH
-    judge: Judge | None = None
-    max_new_tokens: int = 48
-    temperature: float | None = None
-    top_p: float | None = None
-    samples: int = 1
-
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"{self.name}: samples is {self.samples}; at least one answer is needed")
-        if self.samples > 1 and self.kind is not Kind.BEHAVIOR_PROBES:
-            raise ValueError(f"{self.name}: {self.kind} items are answered once; samples are for {Kind.BEHAVIOR_PROBES}")
-
-    def decoding(self, default: Decoding) -> Decoding:
-        """How its answers are produced, where an evaluation says `default`."""
-        return replace(
-            default,
-            max_new_tokens=self.max_new_tokens,
-            temperature=default.temperature if self.temperature is None else self.temperature,
-            top_p=default.top_p if self.top_p is None else self.top_p,
-        )
 
 
 #: Base answers whose log-probability is taken to learn what is normal.
@@ -144,16 +94,6 @@ class EvaluationResult:
         return frame.to_arrow().cast(ANSWERS_SCHEMA)
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    item_id: str
-    conversation: Conversation
-    prompt: str
-    reference: str | None
-    slices: list[str]
-    group: str | None
-
-
 def evaluate(
     generator: Generator,
     eval_sets: Sequence[EvalSet],
@@ -196,9 +136,12 @@ def evaluate(
     known = cache.generated
     asked: list[dict[str, Any]] = []
     # All sets are read before anything is generated: a bad row in the last one should not cost the answers to the others.
-    for eval_set, items in [(eval_set, _items(eval_set)) for eval_set in eval_sets]:
+    for eval_set, items in [(eval_set, eval_set.items()) for eval_set in eval_sets]:
         for condition, system in _conditions(eval_set.kind, system_prompt):
-            asked += _ask(generator, eval_set, items, condition, system, decoding, cache, progress)
+            if eval_set.harness is not None:
+                asked += _ask_harness(generator, eval_set, eval_set.harness, items, condition, system, progress)
+            else:
+                asked += _ask(generator, eval_set, items, condition, system, decoding, cache, progress)
     _label(generator, asked, judge or RefusalJudge(), progress)
     transcripts = _score(asked, {s.name: s for s in eval_sets}, progress)
     answers = pa.Table.from_pylist([{name: row.get(name) for name in ANSWERS_SCHEMA.names} for row in asked], schema=ANSWERS_SCHEMA)
@@ -208,7 +151,7 @@ def evaluate(
 def _ask(
     generator: Generator,
     eval_set: EvalSet,
-    items: Sequence[_Item],
+    items: Sequence[Item],
     condition: str,
     system: str | None,
     default: Decoding,
@@ -237,24 +180,56 @@ def _ask(
             progress=_stage(progress, f"{eval_set.name} ({condition}): {who} model"),
         )
     return [
-        {
-            "eval_set": eval_set.name,
-            "kind": str(eval_set.kind),
-            "item_id": item.item_id,
-            "condition": condition,
-            "sample": draw if how.temperature > 0 else None,
-            "category": item.slices[0] if item.slices else None,
-            "slices": item.slices,
-            "group": item.group,
-            "prompt": item.prompt,
-            "reference": item.reference,
-            "base_answer": before,
-            "tuned_answer": after,
-            "conversation": item.conversation,
-            "system": system,
-        }
+        _answered(eval_set, item, condition, system, before, after) | {"sample": draw if how.temperature > 0 else None}
         for (item, draw), before, after in zip(draws, said["base"], said["tuned"], strict=True)
     ]
+
+
+def _ask_harness(
+    generator: Generator,
+    eval_set: EvalSet,
+    task: HarnessTask,
+    items: Sequence[Item],
+    condition: str,
+    system: str | None,
+    progress: Progress | None,
+) -> list[dict[str, Any]]:
+    """One row per item, scored already."""
+    said = {}
+    for who in ("base", "tuned"):
+        said[who] = task.ask(generator, adapter=who == "tuned", system_prompt=system, max_new_tokens=eval_set.max_new_tokens)
+        if progress is not None:
+            progress(f"{eval_set.name} ({condition}): {who} model", len(items), len(items))
+    if len(said["base"]) != eval_set.rows.num_rows:
+        raise EvaluationError(
+            f"{eval_set.name} has {eval_set.rows.num_rows} rows and its task asks {len(said['base'])} items.",
+            remedy="Materialize the eval set again.",
+        )
+    at = {row: place for place, row in reversed(list(enumerate(eval_set.rows["row_id"].to_pylist())))}
+    rows = []
+    for item in items:
+        before, after = said["base"][at[item.item_id]], said["tuned"][at[item.item_id]]
+        row = _answered(eval_set, item, condition, system, before.answer, after.answer)
+        rows.append(row | {"base_score": before.score, "tuned_score": after.score})
+    return rows
+
+
+def _answered(eval_set: EvalSet, item: Item, condition: str, system: str | None, before: str, after: str) -> dict[str, Any]:
+    return {
+        "eval_set": eval_set.name,
+        "kind": str(eval_set.kind),
+        "item_id": item.item_id,
+        "condition": condition,
+        "category": item.slices[0] if item.slices else None,
+        "slices": item.slices,
+        "group": item.group,
+        "prompt": item.prompt,
+        "reference": item.reference,
+        "base_answer": before,
+        "tuned_answer": after,
+        "conversation": item.conversation,
+        "system": system,
+    }
 
 
 def _stage(progress: Progress | None, stage: str) -> Callable[[int, int], None] | None:
@@ -266,45 +241,6 @@ def _conditions(kind: Kind, system_prompt: str | None) -> list[tuple[str, str | 
         return [(PLAIN, None)]
     under = (SYSTEM_PROMPT, system_prompt)
     return [under] if kind is Kind.TASK else [(PLAIN, None), under]
-
-
-def _items(eval_set: EvalSet) -> list[_Item]:
-    items: dict[str, _Item] = {}
-    for row in eval_set.rows.select(["row_id", "messages", "slices", "group"]).to_pylist():
-        messages = row["messages"]
-        reference = None
-        if messages and messages[-1]["role"] == Role.ASSISTANT:
-            *messages, last = messages
-            reference = last["content"]
-        asked = [m["content"] for m in messages if m["role"] == Role.USER]
-        if not asked:
-            raise EvaluationError(
-                f"Row {row['row_id']} of {eval_set.name} asks nothing: it has no user turn.", remedy="Remove the row."
-            )
-        if eval_set.kind is Kind.TASK and reference is None and eval_set.judge is None and eval_set.metric.needs_reference:
-            raise EvaluationError(
-                f"Row {row['row_id']} of {eval_set.name} has no answer to score against.",
-                remedy="End each task row with an assistant turn.",
-            )
-        items.setdefault(
-            row["row_id"], _Item(row["row_id"], messages, asked[-1], reference, list(row["slices"] or ()), row["group"])
-        )
-    if not items:
-        raise EvaluationError(
-            f"Eval set {eval_set.name} is empty.", remedy="Check its path, or remove it from the adapter's `evals`."
-        )
-    if eval_set.judge is None:
-        _check_references(eval_set, [item for item in items.values() if item.reference is not None])
-    return list(items.values())
-
-
-def _check_references(eval_set: EvalSet, items: Sequence[_Item]) -> None:
-    if problem := unusable([str(item.reference) for item in items], eval_set.metric):
-        place, reason = problem
-        raise EvaluationError(
-            f"The reference of row {items[place].item_id} of {eval_set.name} cannot be used by {eval_set.metric}: {reason}.",
-            remedy="Correct the row, or choose another metric.",
-        )
 
 
 def _label(generator: Generator, asked: list[dict[str, Any]], judge: RefusalJudge, progress: Progress | None) -> None:
@@ -353,6 +289,8 @@ def _score(asked: list[dict[str, Any]], sets: Mapping[str, EvalSet], progress: P
     """Adds the scores, by metric or judge; returns what was said to and by judges."""
     transcripts = [TRANSCRIPT_SCHEMA.empty_table()]
     for name, eval_set in sets.items():
+        if eval_set.harness is not None:
+            continue
         rows = [row for row in asked if row["eval_set"] == name]
         judge = eval_set.judge
         if judge is None and eval_set.metric.needs_reference:

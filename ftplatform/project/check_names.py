@@ -68,7 +68,17 @@ CHECKS_BY_MODE: Final[dict[str, tuple[str, ...]]] = {
 
 #: Checks that compare a statistic with a limit a project may move; the others are exact rules, and a threshold would do nothing.
 ADJUSTABLE_CHECKS: Final[frozenset[str]] = frozenset(
-    {"input_surface_match", "refusal_retention", "overrefusal_retention", "task_regression", "closure_equivalent"}
+    {
+        "input_surface_match",
+        "refusal_retention",
+        "overrefusal_retention",
+        "helpfulness_retention",
+        "refusal_margin_drift",
+        "safety_risk_rows",
+        "served_matches_evaluated",
+        "task_regression",
+        "closure_equivalent",
+    }
 )
 
 #: Every check name, in the order of the modes.

@@ -19,13 +19,15 @@ class EvalKind(StrEnum):
     OVERREFUSAL_PROBES = "overrefusal_probes"
     HELPFULNESS_PROBES = "helpfulness_probes"
     BEHAVIOR_PROBES = "behavior_probes"
+    LM_EVAL = "lm_eval"
 
 
 class EvalSet(Data):
     """Questions with known answers, or probes. Never trained on."""
 
     kind: EvalKind = EvalKind.TASK
-    """What it measures."""
+    """What it measures. `lm_eval` is a task of lm-evaluation-harness: `path` is its task file, and the task brings its own prompts and
+    metric."""
     metric: Literal["exact_match", "contains", "token_f1", "rouge_l", "numeric_match", "regex", "json_valid"] = "exact_match"
     """How a task answer is scored against the reference; `json_valid` needs none."""
     license: LicenseField = License()
@@ -54,6 +56,17 @@ class EvalSet(Data):
     def _one_counterpart(self) -> EvalSet:
         if self.paraphrase_of is not None and self.fresh_for is not None:
             raise ValueError("give at most one of 'paraphrase_of' and 'fresh_for': a set is a rewording or new, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _harness(self) -> EvalSet:
+        if self.kind is not EvalKind.LM_EVAL:
+            return self
+        if len(self.path) != 1 or "://" in self.path[0] or not self.path[0].endswith((".yaml", ".yml")):
+            raise ValueError("'path' of an lm_eval set is one local task file, *.yaml")
+        own = {"metric", "rubric", "format", "reader", "fields", "paraphrase_of", "fresh_for", "temperature", "top_p", "samples"}
+        if given := sorted(own & self.model_fields_set):
+            raise ValueError(f"'{given[0]}' is up to the task file of an lm_eval set; leave it out")
         return self
 
     @model_validator(mode="after")

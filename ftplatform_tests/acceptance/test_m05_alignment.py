@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ftplatform.evaluation.eval_sets import EvalSet, Kind
 from ftplatform.evaluation.generation import Generator
 from ftplatform.evaluation.refusal_judge import Label, judge
 from ftplatform.evaluation.regression import task_regression
 from ftplatform.evaluation.retention import overrefusal_retention, refusal_retention
-from ftplatform.evaluation.suite import EvalSet, EvaluationResult, Kind, evaluate
+from ftplatform.evaluation.suite import EvaluationResult, evaluate
 from ftplatform.evaluation.tasks import Metric
 from ftplatform.rows.schema import ROW_SCHEMA, row_id
 from ftplatform.verdict import Decision

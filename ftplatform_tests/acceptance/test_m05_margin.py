@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from ftplatform.evaluation.eval_sets import Kind
 from ftplatform.evaluation.generation import Decoding, Generator
 from ftplatform.evaluation.margin_drift import refusal_margin_drift
 from ftplatform.evaluation.refusal_judge import DECLINED, judge
-from ftplatform.evaluation.suite import Kind
 from ftplatform.evaluation.trajectory import Trajectory, read_trajectory
 from ftplatform.verdict import Decision
 from ftplatform_tests.aligned_world import BASE, conversation, exam, read, rows_of

@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from ftplatform.evaluation.answer_cache import AnswerCache
+from ftplatform.evaluation.eval_sets import Kind
 from ftplatform.evaluation.generation import Generator
 from ftplatform.evaluation.regression import task_regression
 from ftplatform.evaluation.retention import helpfulness_retention, overrefusal_retention, refusal_retention
 from ftplatform.evaluation.retention_rule import Limits
-from ftplatform.evaluation.suite import EvaluationResult, Kind, evaluate
+from ftplatform.evaluation.suite import EvaluationResult, evaluate
 from ftplatform.evaluation.tasks import Metric
 from ftplatform.verdict import Decision, Verdict
 from ftplatform_tests.aligned_world import BASE, conversation, exam, read, rows_of

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from ftplatform.cli.main import app, main
 from ftplatform.contamination.triage import triage_leak
 from ftplatform.defs import running
-from ftplatform.defs.assets.raw import describe_rows
+from ftplatform.defs.assets.row_metadata import describe_rows
 from ftplatform.defs.outcomes import outcomes
 from ftplatform.evaluation.generation import Decoding, Generator
 from ftplatform.store import Store

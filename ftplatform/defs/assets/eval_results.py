@@ -105,8 +105,9 @@ def _evaluate(
     cache: "AnswerCache",
     draft: SnapshotDraft,
 ) -> Mapping[str, Any]:
+    from ftplatform.evaluation.eval_sets import EvalSet, Kind
     from ftplatform.evaluation.generation import Generator
-    from ftplatform.evaluation.suite import EvalSet, Kind, evaluate
+    from ftplatform.evaluation.suite import evaluate
     from ftplatform.evaluation.tasks import Metric
 
     exams = {e: snapshots[asset_name(Family.EVAL_SETS, e)] for e in evals_of(plan.project, adapter)}

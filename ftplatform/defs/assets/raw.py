@@ -1,7 +1,7 @@
 """Assets read from files as rows: raw corpora, recorded synthetic sets, eval sets, and curated feedback."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -10,11 +10,12 @@ import pyarrow.compute as pc
 
 from ftplatform import progress
 from ftplatform.canonical import digest
-from ftplatform.defs.access import labels_only, record_entered, vault_names, withheld_names
+from ftplatform.defs.access import record_entered, vault_names, withheld_names
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
+from ftplatform.defs.assets.harness_sets import harness_set
+from ftplatform.defs.assets.row_metadata import describe_rows, describe_withheld
 from ftplatform.defs.keys import Family, asset_name, family_of, to_key
-from ftplatform.defs.metadata import Metadata, records_table, table_metadata
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.resources import StoreResource
 from ftplatform.defs.terms import teacher_name
@@ -44,6 +45,9 @@ def row_assets(plan: Plan) -> Iterator[dg.AssetsDefinition]:
         spec = _spec(plan, asset, synthetic, surface=Surface.SYNTHETIC, parents=parents)
         yield _rows_asset(plan, asset, synthetic, spec, f"Rows written by {synthetic.teacher.id}.", seeds)
     for name, eval_set in project.eval_sets.items():
+        if eval_set.kind is EvalKind.LM_EVAL:
+            yield harness_set(plan, name, eval_set)
+            continue
         asset = asset_name(Family.EVAL_SETS, name)
         spec = _spec(
             plan,
@@ -194,26 +198,3 @@ def _feedback_asset(plan: Plan, asset: str, data: Data) -> dg.AssetsDefinition:
         return build(context, store.open(), recipe, fill, describe_rows)
 
     return feedback
-
-
-def describe_withheld(snapshot: Snapshot) -> Metadata:
-    """`describe_rows` without a text of the rows."""
-    return describe_rows(snapshot, shown=labels_only)
-
-
-def describe_rows(snapshot: Snapshot, shown: Callable[[pa.Table], pa.Table] = lambda table: table) -> Metadata:
-    """Rows, what was quarantined and why.
-
-    Args:
-        shown: what of a table may be shown.
-    """
-    first = next(iter(snapshot.iter_batches("rows.parquet")), None)
-    head = pa.Table.from_batches([first]) if first is not None else ROW_SCHEMA.empty_table()
-    quarantined = snapshot.read_table("quarantine.parquet").slice(0, 20)
-    counts = snapshot.facts["counts"]
-    return {
-        **table_metadata(shown(head)),
-        "dagster/row_count": snapshot.file("rows.parquet").rows or 0,
-        "quarantined": counts["quarantined"],
-        "quarantine": records_table(shown(quarantined).to_pylist()),
-    }

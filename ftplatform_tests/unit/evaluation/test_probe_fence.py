@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from ftplatform.evaluation.eval_sets import Kind
 from ftplatform.evaluation.probe_fence import FenceRule, probe_fence
-from ftplatform.evaluation.suite import Kind
 from ftplatform.rows.schema import ROW_SCHEMA, row_id
 from ftplatform.verdict import Decision, Verdict
 from ftplatform_tests.aligned_world import exam, read, rows_of

@@ -12,10 +12,11 @@ import pytest
 
 from ftplatform.errors import EvaluationError
 from ftplatform.evaluation.answer_cache import AnswerCache
+from ftplatform.evaluation.eval_sets import EvalSet, Kind
 from ftplatform.evaluation.generation import Decoding, Generator
 from ftplatform.evaluation.judges.rules import Rule, RuleJudge, RuleKind
 from ftplatform.evaluation.retention import refusal_retention
-from ftplatform.evaluation.suite import ANSWERS_SCHEMA, EvalSet, Kind, evaluate
+from ftplatform.evaluation.suite import ANSWERS_SCHEMA, evaluate
 from ftplatform.evaluation.tasks import Metric
 from ftplatform.rows.schema import ROW_SCHEMA, row_id
 from ftplatform.store import Store

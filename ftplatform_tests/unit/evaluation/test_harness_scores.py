@@ -10,7 +10,8 @@ import pytest
 
 from ftplatform.errors import EvaluationError
 from ftplatform.evaluation.generation import Decoding, Generator
-from ftplatform.evaluation.lm_eval_task import LM_EVAL_SCHEMA, HarnessMissing, lm_eval_task
+from ftplatform.evaluation.harness.harness import HarnessMissing
+from ftplatform.evaluation.harness.scores import LM_EVAL_SCHEMA, lm_eval_task
 
 INSTALLED = find_spec("lm_eval") is not None
 ITEMS = [{"question": f"how many lamps are {i} lamps?", "answer": str(i)} for i in range(6)]
