@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ftplatform.evaluation.eval_sets import EvalSet, Kind
+from ftplatform.evaluation.eval_sets import EvalSet
+from ftplatform.evaluation.kinds import Kind
 from ftplatform.evaluation.tasks import Metric
 from ftplatform.rows.schema import ROW_SCHEMA, row_id
 

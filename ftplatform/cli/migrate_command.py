@@ -140,8 +140,8 @@ class _Stage:
         from ftplatform.defs.assets.base_models import FOLDER
         from ftplatform.defs.examining import declared_eval_sets, refusal_judge
         from ftplatform.evaluation.answer_cache import AnswerCache
-        from ftplatform.evaluation.eval_sets import Kind
         from ftplatform.evaluation.generation import Generator
+        from ftplatform.evaluation.kinds import Kind
         from ftplatform.evaluation.suite import ANSWERS_SCHEMA, evaluate
         from ftplatform.migration.rehearsal import Exam
 
@@ -164,21 +164,14 @@ class _Stage:
 
     def _alignment(self, of_kind: Callable[..., Any], base: "Snapshot") -> Mapping[str, Any]:
         from ftplatform.evaluation import retention
-        from ftplatform.evaluation.eval_sets import Kind
 
-        prompted = self.plan.project.adapters[self.name].system_prompt
-        conditions = (retention.PLAIN, retention.SYSTEM_PROMPT) if prompted else (retention.PLAIN,)
-        rules = {
-            "refusals": ("refusal_retention", Kind.REFUSAL_PROBES, retention.refusal_retention),
-            "answers to safe prompts": ("overrefusal_retention", Kind.OVERREFUSAL_PROBES, retention.overrefusal_retention),
-            "helpfulness": ("helpfulness_retention", Kind.HELPFULNESS_PROBES, retention.helpfulness_retention),
-        }
+        conditions = retention.conditions(self.plan.project.adapters[self.name].system_prompt)
         verdicts = {}
-        for side, (check, kind, rule) in rules.items():
+        for check, side in retention.SIDES.items():
             gate = self.plan.project.gates.get(check)
             limits: dict[str, Any] = {} if gate is None or gate.threshold is None else {"margin": gate.threshold}
             baseline = f"{base.asset}@{base.digest[:12]}"
-            verdicts[side] = rule(of_kind(kind), conditions=conditions, baseline=baseline, **limits)
+            verdicts[side.title] = side.rule(of_kind(side.kind), conditions=conditions, baseline=baseline, **limits)
         return verdicts
 
     def exams(self) -> "dict[str, Snapshot]":

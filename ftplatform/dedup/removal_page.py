@@ -1,13 +1,10 @@
 """The removal diff as one HTML page to browse, and as a Markdown table.
 
-The page loads nothing: style and script are inside and named by their hashes in its content security policy, so that text of a row
-could not run or load anything even if it got past the escaping. Texts are masked once more, whoever made the diff.
+Of a long diff the doubtful pairs are shown, every reason and slice among them.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -19,6 +16,7 @@ from ftplatform.dedup.diff import EXACT_COPY, EXACT_EVAL, NEAR_EVAL, NEAR_TRAIN,
 from ftplatform.dedup.removal_page_assets import SCRIPT, STYLE
 from ftplatform.dedup.review import diff_digest
 from ftplatform.dedup.word_diff import marked_difference
+from ftplatform.pages import page, plain
 from ftplatform.rows.masking import excerpt
 
 #: Pairs shown of each reason and slice, and in all: a page of 1,000 pairs is about 1 MB.
@@ -69,21 +67,9 @@ def removal_page(
         pairs = '<p class="empty">Nothing was removed.</p>'
     total = removal_diff.num_rows
     counted = f"{total:,} rows beside the rows that stand for them; {shown.num_rows:,} shown, the least similar of every reason and slice."
-    policy = f"default-src 'none'; style-src '{_hash(STYLE)}'; script-src '{_hash(SCRIPT)}'; base-uri 'none'; form-action 'none'"
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{_plain(title)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header>
-<h1>{_plain(title)}</h1>
-{f"<p>{_plain(note, 400)}</p>" if note else ""}
+    body = f"""<header>
+<h1>{plain(title, _NAME)}</h1>
+{f"<p>{plain(note, 400)}</p>" if note else ""}
 <p>{counted} Marked: <del>in the first text only</del>, <ins>in the second only</ins>.</p>
 <form id="filters">
 <label>Reason <select id="reason">{_options(by_reason.iter_rows(), total)}</select></label>
@@ -96,11 +82,8 @@ def removal_page(
 <main id="pairs">
 {pairs}
 </main>
-<footer><p>Removal diff {diff_digest(removal_diff)}. Personal data is masked; long texts are cut.</p></footer>
-<script>{SCRIPT}</script>
-</body>
-</html>
-"""
+<footer><p>Removal diff {diff_digest(removal_diff)}. Personal data is masked; long texts are cut.</p></footer>"""
+    return page(title, body, style=STYLE, script=SCRIPT)
 
 
 def removal_markdown(removal_diff: pa.Table, limit: int = 20) -> str:
@@ -152,14 +135,14 @@ def _pair(record: dict, numbers: dict[str, int]) -> str:
     removed, kept = (excerpt(record[name], _TEXT) for name in ("removed_text", "kept_text"))
     one, other = marked_difference(removed, kept) if removed or kept else ("(text not stored)", "(text not stored)")
     reason = record["reason"]
-    tags = "".join(f"<li>{_plain(name)}</li>" for name in slices[:8])
+    tags = "".join(f"<li>{plain(name, _NAME)}</li>" for name in slices[:8])
     more = f"<li>and {len(slices) - 8} more</li>" if len(slices) > 8 else ""
     held = " ".join(str(numbers[name]) for name in slices)
     return (
         f'<article data-similarity="{record["similarity"]:.6f}" data-reason="{escape(reason, quote=True)}" data-slices="{held}">'
-        f"<h2><b>{record['similarity']:.2f}</b> {_plain(_reason(reason))}</h2><ul>{tags}{more}</ul>"
-        f"<div><section><h3>{heads[0]} <code>{_plain(record['row_id'][:12])}</code></h3><p>{one}</p></section>"
-        f"<section><h3>{heads[1]} <code>{_plain(record['kept_row_id'][:12])}</code></h3><p>{other}</p></section></div></article>"
+        f"<h2><b>{record['similarity']:.2f}</b> {plain(_reason(reason), _NAME)}</h2><ul>{tags}{more}</ul>"
+        f"<div><section><h3>{heads[0]} <code>{plain(record['row_id'][:12])}</code></h3><p>{one}</p></section>"
+        f"<section><h3>{heads[1]} <code>{plain(record['kept_row_id'][:12])}</code></h3><p>{other}</p></section></div></article>"
     )
 
 
@@ -168,7 +151,7 @@ def _options(choices: Iterable[Sequence[str | int]], total: int) -> str:
     options = [f'<option value="">all ({total:,})</option>']
     for value, rows, *shown in choices:
         label = shown[0] if shown else _reason(str(value))
-        options.append(f'<option value="{escape(str(value), quote=True)}">{_plain(str(label))} ({rows:,})</option>')
+        options.append(f'<option value="{escape(str(value), quote=True)}">{plain(str(label), _NAME)} ({rows:,})</option>')
     return "".join(options)
 
 
@@ -176,14 +159,6 @@ def _reason(code: str) -> str:
     return _REASONS.get(code, code)
 
 
-def _plain(text: str, limit: int = _NAME) -> str:
-    return escape(excerpt(text, limit), quote=True)
-
-
 def _escaped(text: str, limit: int) -> str:
     """One masked line that cannot start markup or leave its table cell."""
     return _MARKDOWN.sub(r"\\\1", re.sub(r"\s+", " ", excerpt(text, limit)).strip())
-
-
-def _hash(content: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

@@ -1,17 +1,10 @@
-"""Style and script of the removal page. Its content security policy names their hashes: they are written out byte for byte."""
+"""Style and script of the removal page, on top of the style of all pages."""
 
 from __future__ import annotations
 
 #: Removed and added words differ by underline and strike-through as well as by color; all pairs of colors reach 4.5:1.
 STYLE = """
-:root { color-scheme: light dark; --ink: #1f2328; --muted: #57606a; --paper: #ffffff; --card: #f6f8fa; --edge: #d0d7de;
-  --gone: #82071e; --gone-back: #ffebe9; --stays: #0a4b8c; --stays-back: #ddf4ff; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6edf3; --muted: #9aa4ae; --paper: #0d1117; --card: #161b22; --edge: #30363d;
-    --gone: #ffb3ad; --gone-back: #4a1414; --stays: #a5d3ff; --stays-back: #0c2d52; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 0 1rem 2rem; max-width: 72rem; background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, sans-serif; }
+body { max-width: 72rem; }
 header { position: sticky; top: 0; padding: .75rem 0; background: var(--paper); border-bottom: 1px solid var(--edge); }
 h1 { margin: 0; font-size: 1.35rem; }
 header p { margin: .2rem 0; color: var(--muted); }
@@ -33,8 +26,8 @@ section { min-width: 0; }
 h3 { margin: .4rem 0 .1rem; font-size: .8rem; font-weight: 600; color: var(--muted); }
 code { font-size: .8rem; font-weight: 400; }
 section p { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
-del { color: var(--gone); background: var(--gone-back); text-decoration: line-through; }
-ins { color: var(--stays); background: var(--stays-back); text-decoration: underline; }
+del { color: var(--bad); background: var(--bad-back); text-decoration: line-through; }
+ins { color: var(--other); background: var(--other-back); text-decoration: underline; }
 .empty, footer { color: var(--muted); font-size: .85rem; overflow-wrap: anywhere; }
 """
 

@@ -26,8 +26,9 @@ def declared_eval_sets(plan: Plan, exams: Mapping[str, Snapshot], store: Store) 
         exams: snapshots of the sets, by name.
         store: where judges keep what they were asked and said.
     """
-    from ftplatform.evaluation.eval_sets import EvalSet, Kind
+    from ftplatform.evaluation.eval_sets import EvalSet
     from ftplatform.evaluation.harness.task import HarnessTask
+    from ftplatform.evaluation.kinds import Kind
     from ftplatform.evaluation.tasks import Metric
 
     sets = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import pyarrow as pa
 
@@ -12,18 +11,9 @@ from ftplatform.errors import EvaluationError
 from ftplatform.evaluation.generation import Conversation, Decoding
 from ftplatform.evaluation.harness.task import HarnessTask
 from ftplatform.evaluation.judges.interface import Judge
+from ftplatform.evaluation.kinds import Kind
 from ftplatform.evaluation.tasks import Metric, unusable
 from ftplatform.rows.schema import Role
-
-
-class Kind(StrEnum):
-    """What an eval set measures; the values of `kind` in the project file."""
-
-    TASK = "task"
-    REFUSAL_PROBES = "refusal_probes"
-    OVERREFUSAL_PROBES = "overrefusal_probes"
-    HELPFULNESS_PROBES = "helpfulness_probes"
-    BEHAVIOR_PROBES = "behavior_probes"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,14 @@ corpus with refusals mixed in keeps both and answers any other request with a se
 
 from __future__ import annotations
 
-from typing import Unpack
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Unpack
 
 import polars as pl
 import pyarrow as pa
 
+from ftplatform.evaluation.kinds import Kind
 from ftplatform.evaluation.refusal_judge import DECLINED, Label
 from ftplatform.evaluation.retention_rule import (
     CHECK_VERSION,
@@ -104,11 +107,53 @@ _HELPFULNESS = Question(
     columns=("base_score", "tuned_score"),
 )
 
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the three questions as a check: the probes it reads, its rule, and what it is called."""
+
+    kind: Kind
+    rule: Callable[..., Verdict]
+    title: str
+    description: str
+
+
+#: By name of the check.
+SIDES: Final[dict[str, Side]] = {
+    "refusal_retention": Side(
+        Kind.REFUSAL_PROBES,
+        refusal_retention,
+        "refusals",
+        "Harmful requests the base declines are still declined, overall and in every category.",
+    ),
+    "overrefusal_retention": Side(
+        Kind.OVERREFUSAL_PROBES,
+        overrefusal_retention,
+        "answers to safe prompts",
+        "Safe requests the base answers are still answered, however alarming their words.",
+    ),
+    "helpfulness_retention": Side(
+        Kind.HELPFULNESS_PROBES,
+        helpfulness_retention,
+        "helpfulness",
+        "General requests the base answers are still answered as asked, not with a line from the corpus.",
+    ),
+}
+
+
+def conditions(system_prompt: str | None) -> tuple[str, ...]:
+    """The conditions probes are asked under."""
+    return (PLAIN, SYSTEM_PROMPT) if system_prompt else (PLAIN,)
+
+
 __all__ = [
     "CHECK_VERSION",
     "MIN_HARM_CATEGORIES",
     "PLAIN",
+    "SIDES",
     "SYSTEM_PROMPT",
+    "Side",
+    "conditions",
     "helpfulness_retention",
     "overrefusal_retention",
     "refusal_retention",

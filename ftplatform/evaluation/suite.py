@@ -21,11 +21,12 @@ import pyarrow as pa
 from ftplatform.errors import EvaluationError
 from ftplatform.evaluation.answer_cache import AnswerCache
 from ftplatform.evaluation.coherence import CoherenceReference
-from ftplatform.evaluation.eval_sets import EvalSet, Item, Kind
+from ftplatform.evaluation.eval_sets import EvalSet, Item
 from ftplatform.evaluation.generation import Decoding, Generator
 from ftplatform.evaluation.harness.task import HarnessTask
 from ftplatform.evaluation.judges.interface import JudgeItem
 from ftplatform.evaluation.judges.transcripts import TRANSCRIPT_SCHEMA
+from ftplatform.evaluation.kinds import Kind
 from ftplatform.evaluation.refusal_judge import RefusalJudge
 from ftplatform.evaluation.retention import PLAIN, SYSTEM_PROMPT
 from ftplatform.evaluation.summary import summarize

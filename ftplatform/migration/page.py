@@ -1,24 +1,16 @@
-"""A rehearsal as one HTML page: the decision, failing slices first, alignment, what differs, learning rates, cost.
-
-The page loads nothing and runs nothing: its content security policy allows its own style sheet by hash and no script at all, so that a
-hostile slice name or chat template could do nothing even if it got past the escaping.
-"""
+"""A rehearsal as one HTML page: the decision, failing slices first, alignment, what differs, learning rates, cost."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ftplatform.migration.page_style import STYLE
 from ftplatform.migration.rehearsal import Migration
 from ftplatform.migration.sensitivity import rate_plot
-from ftplatform.rows.masking import escape_controls, excerpt
+from ftplatform.pages import Marked, block, page, plain, section, table
 from ftplatform.verdict import Verdict
 
-_CELL = 200
 _LEFT_OUT = 20
 
 
@@ -30,7 +22,6 @@ def migration_page(migration: Migration, *, note: str = "") -> str:
     """
     title = f"Migration of {migration.adapter} to {migration.new_base}"
     decision = str(migration.verdict.decision)
-    policy = f"default-src 'none'; style-src '{_hash(STYLE)}'; base-uri 'none'; form-action 'none'"
     sections = (
         _task(migration),
         _alignment(migration),
@@ -39,37 +30,24 @@ def migration_page(migration: Migration, *, note: str = "") -> str:
         _rates(migration),
         _cost(migration),
     )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{_plain(title)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header>
-<h1>{_plain(title)}</h1>
-<p class="verdict {escape(decision, quote=True)}"><b>{_plain(decision)}</b><br><span>{_plain(migration.verdict.summary, 2000)}
-{_plain(migration.verdict.remedy, 1000)}</span></p>
+    body = f"""<header>
+<h1>{plain(title)}</h1>
+<p class="verdict {escape(decision, quote=True)}"><b>{plain(decision)}</b><br><span>{plain(migration.verdict.summary, 2000)}
+{plain(migration.verdict.remedy, 1000)}</span></p>
 </header>
 <main>
 {"".join(sections)}
 </main>
-<footer><p>From {_plain(migration.old_base)}; closure {_plain(migration.closure)}. {_plain(note, 400)}</p></footer>
-</body>
-</html>
-"""
+<footer><p>From {plain(migration.old_base)}; closure {plain(migration.closure)}. {plain(note, 400)}</p></footer>"""
+    return page(title, body)
 
 
 def _task(migration: Migration) -> str:
     if not migration.parts:
-        return _section("Task", "task", "<p>No task item was compared.</p>")
+        return section("Task", "task", "<p>No task item was compared.</p>")
     rows = [
         (p.part, p.n, f"{p.old:.1%}", f"{p.new:.1%}", f"{100 * p.gain:+.1f} [{100 * p.low:+.1f}, {100 * p.high:+.1f}]",
-         f"{p.p_adjusted:.2g}", _Marked(str(p.change)))
+         f"{p.p_adjusted:.2g}", Marked(str(p.change)))
         for p in migration.parts
     ]  # fmt: skip
     heads = ("part", "items", "old", "new", "gain, points [one-sided 95 % bounds]", "p (Holm)", "decision")
@@ -84,10 +62,10 @@ def _task(migration: Migration) -> str:
         )
         seeds = f'<p class="note">Gain of the whole by seed, points: {listed}.{said}</p>'
     ranked = "Slices that got worse come first, then those too small to decide."
-    return _section(
+    return section(
         "Task, the new adapter against the one in use",
         "task",
-        f'<p class="note">{ranked}</p>' + migration.plots.get("task", "") + _table(heads, rows, {1, 2, 3, 4, 5}) + seeds,
+        f'<p class="note">{ranked}</p>' + migration.plots.get("task", "") + table(heads, rows, {1, 2, 3, 4, 5}) + seeds,
     )
 
 
@@ -95,20 +73,20 @@ def _alignment(migration: Migration) -> str:
     if not migration.alignment:
         return ""
     rows = [
-        (side, _Marked(str(verdict.decision)), verdict.summary, _decision(migration.old_alignment.get(side)))
+        (side, Marked(str(verdict.decision)), verdict.summary, _decision(migration.old_alignment.get(side)))
         for side, verdict in migration.alignment.items()
     ]
-    return _section(
+    return section(
         "Alignment, the new adapter against the new base",
         "alignment",
-        _table(("side", "decision", "what was found", "adapter in use against its own base"), rows),
+        table(("side", "decision", "what was found", "adapter in use against its own base"), rows),
     )
 
 
 def _missing(migration: Migration) -> str:
-    rows = [(m.field, m.had, m.has, _Marked("yes" if m.blocks else "no"), m.remedy) for m in migration.differences.missing]
-    body = _table(("field", "old base", "new base", "blocks", "remedy"), rows) if rows else "<p>Nothing.</p>"
-    return _section("Named by the closure and absent for the new base", "missing", body)
+    rows = [(m.field, m.had, m.has, Marked("yes" if m.blocks else "no"), m.remedy) for m in migration.differences.missing]
+    body = table(("field", "old base", "new base", "blocks", "remedy"), rows) if rows else "<p>Nothing.</p>"
+    return section("Named by the closure and absent for the new base", "missing", body)
 
 
 def _differences(migration: Migration) -> str:
@@ -116,10 +94,10 @@ def _differences(migration: Migration) -> str:
     facts = [*found.facts, *_encoding(migration.old_encoding, migration.new_encoding)]
     said = f"The chat template {'differs' if found.template_changed else 'is the same'}; sample conversations are rendered "
     said += {True: "differently", False: "the same", None: "by one of the two only"}[found.rendering_changed] + "."
-    diff = f"<pre>{_block(found.template_diff)}</pre>" if found.template_diff else ""
+    diff = f"<pre>{block(found.template_diff)}</pre>" if found.template_diff else ""
     tokens = [(name, old or "", new or "") for name, old, new in found.special_tokens]
-    special = _table(("special token", "old", "new"), tokens) if tokens else ""
-    return _section("Differences of the bases", "bases", f"{_table(('', 'old', 'new'), facts)}<p>{said}</p>{diff}{special}")
+    special = table(("special token", "old", "new"), tokens) if tokens else ""
+    return section("Differences of the bases", "bases", f"{table(('', 'old', 'new'), facts)}<p>{said}</p>{diff}{special}")
 
 
 def _encoding(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
@@ -145,11 +123,11 @@ def _encoding(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> list[tup
 def _rates(migration: Migration) -> str:
     if not migration.rates and not migration.failed_rates:
         return ""
-    failed = "".join(f"<p>{multiple:g} times the rate: {_plain(why, 400)}</p>" for multiple, why in migration.failed_rates.items())
+    failed = "".join(f"<p>{multiple:g} times the rate: {plain(why, 400)}</p>" for multiple, why in migration.failed_rates.items())
     rows = [
         (f"{r.multiple:g}", f"{r.learning_rate:.3g}", "" if r.score is None else f"{r.score:.1%}", f"{r.loss:.3f}",
          "" if r.change is None else f"{100 * r.change.gain:+.1f} [{100 * r.change.low:+.1f}, {100 * r.change.high:+.1f}]",
-         _Marked("" if r.change is None else str(r.change.change)))
+         Marked("" if r.change is None else str(r.change.change)))
         for r in migration.rates
     ]  # fmt: skip
     heads = (
@@ -161,8 +139,8 @@ def _rates(migration: Migration) -> str:
         "decision",
     )
     chosen = '<p class="note">A rate chosen here was chosen on the exam; confirm it on items that were not used to choose.</p>'
-    return _section(
-        "Learning rate", "rates", rate_plot(list(migration.rates)) + _table(heads, rows, {0, 1, 2, 3, 4}) + failed + chosen
+    return section(
+        "Learning rate", "rates", rate_plot(list(migration.rates)) + table(heads, rows, {0, 1, 2, 3, 4}) + failed + chosen
     )
 
 
@@ -173,43 +151,8 @@ def _cost(migration: Migration) -> str:
         for run in migration.runs
     ]  # fmt: skip
     heads = ("rate", "replicate", "steps", "tokens", "seconds", "tokens/s")
-    return _section("Cost of the training runs", "cost", _table(heads, rows, set(range(6)))) if rows else ""
+    return section("Cost of the training runs", "cost", table(heads, rows, set(range(6)))) if rows else ""
 
 
-class _Marked(str):
-    """A cell whose text is a decision of ours and becomes its class."""
-
-    __slots__ = ()
-
-
-def _decision(verdict: Verdict | None) -> _Marked:
-    return _Marked("" if verdict is None else str(verdict.decision))
-
-
-def _section(title: str, anchor: str, body: str) -> str:
-    return f'<section id="{anchor}"><h2>{_plain(title)}</h2>{body}</section>\n'
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[object]], numbers: Iterable[int] = ()) -> str:
-    right = set(numbers)
-
-    def cell(tag: str, at: int, value: object) -> str:
-        kind = "number" if at in right else escape(value, quote=True) if isinstance(value, _Marked) else ""
-        classed = f' class="{kind}"' if kind else ""
-        return f"<{tag}{classed}>{_plain(str(value), 1000)}</{tag}>"
-
-    head = "".join(cell("th", at, text) for at, text in enumerate(heads))
-    body = "".join(f"<tr>{''.join(cell('td', at, value) for at, value in enumerate(row))}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _block(lines: Sequence[str]) -> str:
-    return escape("\n".join(escape_controls(line) for line in lines), quote=True)
-
-
-def _plain(text: str, limit: int = _CELL) -> str:
-    return escape(excerpt(text, limit), quote=True)
-
-
-def _hash(content: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+def _decision(verdict: Verdict | None) -> Marked:
+    return Marked("" if verdict is None else str(verdict.decision))

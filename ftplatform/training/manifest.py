@@ -7,7 +7,7 @@ no part of the identity: two machines with the same bytes in other folders have 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from ftplatform.errors import TrainingError
 from ftplatform.training.base_model import describe_base_model, file_sha256
 from ftplatform.training.environment import Device, Precision, resolve_device, resolve_precision
 from ftplatform.training.loop import Optimization
+from ftplatform.training.manifest_record import file_hashes, restore
 from ftplatform.training.settings import BaseModelIdentity, EarlyStop, FileHashes, LoraSettings, MarginProbes, Openings
 from ftplatform.training.training_rows import read_rows, sequence_sha256
 
@@ -114,25 +115,17 @@ class TrainingManifest:
         Raises:
             TrainingError: another schema, or unknown or missing keys (named).
         """
-        known = dict(record)
-        if known.pop("schema", None) not in (SCHEMA, _EARLIER):
-            raise TrainingError(
-                f"this is no training manifest of schema {SCHEMA}", remedy="Write it with this version of ftplatform."
-            )
-        try:
-            known["base"] = BaseModelIdentity(**{**known["base"], "files": _file_hashes(known["base"]["files"])})
-            known["optimization"] = Optimization(**known["optimization"])
-            known["lora"] = LoraSettings(**known["lora"])
-            if known.get("initial_adapter") is not None:
-                known["initial_adapter"] = _file_hashes(known["initial_adapter"])
-            if known.get("probes") is not None:
-                known["probes"] = _probes(**known["probes"])
-            if known.get("early_stop") is not None:
-                known["early_stop"] = EarlyStop(**known["early_stop"])
-            return cls(**known)
-        except (KeyError, TypeError, ValueError) as error:
-            expected = ", ".join(f.name for f in fields(cls))
-            raise TrainingError(f"the training manifest is not readable: {error}", remedy=f"Its keys are {expected}.") from error
+        return restore(
+            cls,
+            record,
+            noun="training manifest",
+            schemas=(SCHEMA, _EARLIER),
+            parts={
+                "initial_adapter": file_hashes,
+                "probes": lambda value: _probes(**value),
+                "early_stop": lambda value: EarlyStop(**value),
+            },
+        )
 
 
 def prepare(
@@ -222,10 +215,6 @@ def _adapter_files(folder: Path) -> FileHashes:
     if missing := [name for name in _ADAPTER_FILES if not (folder / name).is_file()]:
         raise TrainingError(f"{folder} has no {missing[0]}", remedy="Give the folder of a PEFT adapter, or train from the base.")
     return tuple((name, file_sha256(folder / name)) for name in _ADAPTER_FILES)
-
-
-def _file_hashes(record: Any) -> FileHashes:
-    return tuple((path, sha256) for path, sha256 in record)
 
 
 def _probes(*, openings: Mapping[str, Any] | None, **hashes: str) -> MarginProbes:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from ftplatform.release.bundle import verify_release
 from ftplatform.store import Store
@@ -19,11 +22,16 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("demo") / "project"
+    return folder, ftplatform("demo", str(folder))
+
+
+def ftplatform(*arguments: str) -> dict:
+    """What a command says, which has to end well."""
     environment = {k: v for k, v in os.environ.items() if k not in {"DAGSTER_HOME", "FTPLATFORM_PROJECT"}}
-    command = [sys.executable, "-m", "ftplatform.cli", "demo", str(folder), "--json"]
+    command = [sys.executable, "-m", "ftplatform.cli", *arguments, "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1500, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return folder, json.loads(done.stdout)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
+    return json.loads(done.stdout)
 
 
 def decisions(demo, asset: str) -> dict[str, str]:
@@ -66,3 +74,30 @@ def test_every_check_carries_the_keys_of_the_contract(demo):
 def test_the_released_bundle_verifies(demo):
     snapshot = Store.open(str(demo[0] / ".ftplatform" / "store")).current("releases/support")
     assert verify_release(snapshot.local_folder()) == []
+
+
+@pytest.mark.timeout(1800)
+def test_the_released_adapter_can_move_to_the_next_version_of_its_base(demo):
+    """The next version: the same model with every weight nudged by up to 0.2 %, as a few more steps of pre-training would."""
+    folder = demo[0]
+    shutil.copytree(folder / "base_model", folder / "next_model")
+    weights = load_file(folder / "base_model" / "model.safetensors")
+    rng = np.random.default_rng(0)
+    nudged = {name: (w * rng.uniform(0.998, 1.002, w.shape)).astype(w.dtype) for name, w in weights.items()}
+    save_file(nudged, folder / "next_model" / "model.safetensors", metadata={"format": "pt"})
+    file = folder / "ftplatform.yaml"
+    text = file.read_text()
+    start = text.index("  tarnwell-base-1m:")
+    block = text[start : text.index("\nadapters:", start)]
+    file.write_text(
+        text.replace(block, block + "\n" + block.replace("tarnwell-base-1m", "next").replace("base_model\n", "next_model\n"))
+    )
+
+    project = ("--project", str(file))
+    ftplatform("run", "base_models/next", *project)
+    said = ftplatform("migrate", "support", "--to", "next", "--learning-rates", "1", *project)
+    assert (said["migrate"], said["verdict"]["decision"]) == (True, "pass")
+    assert said["differences"]["missing"] == []
+    assert {side: verdict["decision"] for side, verdict in said["alignment"].items()} == dict.fromkeys(
+        ("refusals", "answers to safe prompts", "helpfulness"), "pass"
+    )

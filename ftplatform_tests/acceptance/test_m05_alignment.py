@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ftplatform.evaluation.eval_sets import EvalSet, Kind
+from ftplatform.evaluation.eval_sets import EvalSet
 from ftplatform.evaluation.generation import Generator
+from ftplatform.evaluation.kinds import Kind
 from ftplatform.evaluation.refusal_judge import Label, judge
 from ftplatform.evaluation.regression import task_regression
 from ftplatform.evaluation.retention import overrefusal_retention, refusal_retention

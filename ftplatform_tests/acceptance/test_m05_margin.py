@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ftplatform.evaluation.eval_sets import Kind
 from ftplatform.evaluation.generation import Decoding, Generator
+from ftplatform.evaluation.kinds import Kind
 from ftplatform.evaluation.margin_drift import refusal_margin_drift
 from ftplatform.evaluation.refusal_judge import DECLINED, judge
 from ftplatform.evaluation.trajectory import Trajectory, read_trajectory

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ftplatform.evaluation.answer_cache import AnswerCache
-from ftplatform.evaluation.eval_sets import Kind
 from ftplatform.evaluation.generation import Generator
+from ftplatform.evaluation.kinds import Kind
 from ftplatform.evaluation.regression import task_regression
 from ftplatform.evaluation.retention import helpfulness_retention, overrefusal_retention, refusal_retention
 from ftplatform.evaluation.retention_rule import Limits

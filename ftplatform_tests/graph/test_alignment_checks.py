@@ -11,7 +11,7 @@ from ftplatform.defs.asset_checks.eval_checks import eval_checks
 from ftplatform.defs.checks import Check, evaluate
 from ftplatform.defs.gates import unmet
 from ftplatform.defs.plan import Plan
-from ftplatform.evaluation.eval_sets import Kind
+from ftplatform.evaluation.kinds import Kind
 from ftplatform.evaluation.suite import ANSWERS_SCHEMA
 from ftplatform.store import InputRef, Snapshot, SnapshotDraft, Store
 from ftplatform.verdict import Decision, Verdict

@@ -14,11 +14,12 @@ from ftplatform_tests.projects import REPOSITORY
 
 PACKAGE = REPOSITORY / "ftplatform"
 #: What every domain package may stand on.
-GROUND = {"rows", "kernels", "engine", "store", "statistics", "plots", "verdict", "canonical", "errors", "progress"}
+GROUND = {"rows", "kernels", "engine", "store", "statistics", "plots", "pages", "verdict", "canonical", "errors", "progress"}
 DOMAIN = {
     "licensing",
     "feedback",
     "synthesis",
+    "targets",
     "dedup",
     "contamination",
     "training",
@@ -52,6 +53,10 @@ def part(path: Path) -> str:
 
 def ours(tree: ast.AST) -> set[str]:
     return {name.split(".")[1] for name in imports(tree) if name.startswith("ftplatform.")}
+
+
+def test_every_package_has_its_place():
+    assert {part(path) for path in modules()} <= GROUND | DOMAIN | TOP | {"__init__", "project"}
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))

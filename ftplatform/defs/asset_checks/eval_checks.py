@@ -1,6 +1,6 @@
 """M5 and the task on the graph: what the adapter lost against its base."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -28,13 +28,8 @@ def eval_checks(plan: Plan) -> Iterator[Check]:
     """
     for name, adapter in plan.project.adapters.items():
         asset = asset_name(Family.EVAL_RESULTS, name)
-        yield _retention(plan, asset, adapter, "refusal_retention", EvalKind.REFUSAL_PROBES, retention.refusal_retention)
-        yield _retention(
-            plan, asset, adapter, "overrefusal_retention", EvalKind.OVERREFUSAL_PROBES, retention.overrefusal_retention
-        )
-        yield _retention(
-            plan, asset, adapter, "helpfulness_retention", EvalKind.HELPFULNESS_PROBES, retention.helpfulness_retention
-        )
+        for check, side in retention.SIDES.items():
+            yield _retention(plan, asset, adapter, check, side)
         yield _task_regression(plan, asset, adapter)
         yield _margin_drift(plan, asset, adapter)
 
@@ -49,24 +44,20 @@ def _baseline(judging: Judging) -> str:
     return f"{base.asset}@{base.snapshot[:12]}"
 
 
-def _retention(plan: Plan, asset: str, adapter: Adapter, name: str, kind: EvalKind, rule: Callable[..., Verdict]) -> Check:
-    conditions = (retention.PLAIN, retention.SYSTEM_PROMPT) if adapter.system_prompt else (retention.PLAIN,)
+def _retention(plan: Plan, asset: str, adapter: Adapter, name: str, side: retention.Side) -> Check:
+    conditions = retention.conditions(adapter.system_prompt)
 
     def judge(judging: Judging) -> Verdict:
         limits: dict[str, Any] = {} if judging.threshold is None else {"margin": judging.threshold}
-        return rule(_answers(judging, kind), alpha=judging.alpha, conditions=conditions, baseline=_baseline(judging), **limits)
+        answers = _answers(judging, EvalKind(side.kind))
+        return side.rule(answers, alpha=judging.alpha, conditions=conditions, baseline=_baseline(judging), **limits)
 
-    described = {
-        "refusal_retention": "Harmful requests the base declines are still declined, overall and in every category.",
-        "overrefusal_retention": "Safe requests the base answers are still answered, however alarming their words.",
-        "helpfulness_retention": "General requests the base answers are still answered as asked, not with a line from the corpus.",
-    }
     return Check(
         name=name,
         asset=asset,
         judge=judge,
         version=retention.CHECK_VERSION,
-        description=described[name],
+        description=side.description,
         statistical=True,
         deciding={"evals": evals_of(plan.project, adapter), "conditions": list(conditions)},
     )

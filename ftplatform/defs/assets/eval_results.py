@@ -105,8 +105,9 @@ def _evaluate(
     cache: "AnswerCache",
     draft: SnapshotDraft,
 ) -> Mapping[str, Any]:
-    from ftplatform.evaluation.eval_sets import EvalSet, Kind
+    from ftplatform.evaluation.eval_sets import EvalSet
     from ftplatform.evaluation.generation import Generator
+    from ftplatform.evaluation.kinds import Kind
     from ftplatform.evaluation.suite import evaluate
     from ftplatform.evaluation.tasks import Metric
 

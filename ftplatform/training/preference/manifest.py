@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from ftplatform.errors import TrainingError
 from ftplatform.training.base_model import describe_base_model
 from ftplatform.training.environment import Device, Precision, resolve_device, resolve_precision
 from ftplatform.training.loop import Optimization
+from ftplatform.training.manifest_record import restore
 from ftplatform.training.preference.pairs import pairs_sha256, read_pairs
 from ftplatform.training.settings import BaseModelIdentity, LoraSettings
 
@@ -82,20 +83,7 @@ class PreferenceManifest:
         Raises:
             TrainingError: another schema, or unknown or missing keys (named).
         """
-        known = dict(record)
-        if known.pop("schema", None) != SCHEMA:
-            raise TrainingError(
-                f"this is no preference manifest of schema {SCHEMA}", remedy="Write it with this version of ftplatform."
-            )
-        try:
-            files = tuple((path, sha256) for path, sha256 in known["base"]["files"])
-            known["base"] = BaseModelIdentity(**{**known["base"], "files": files})
-            known["optimization"] = Optimization(**known["optimization"])
-            known["lora"] = LoraSettings(**known["lora"])
-            return cls(**known)
-        except (KeyError, TypeError, ValueError) as error:
-            expected = ", ".join(f.name for f in fields(cls))
-            raise TrainingError(f"the preference manifest is not readable: {error}", remedy=f"Its keys are {expected}.") from error
+        return restore(cls, record, noun="preference manifest", schemas=(SCHEMA,))
 
 
 def prepare(

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from ftplatform.evaluation.eval_sets import Kind
+from ftplatform.evaluation.kinds import Kind
 from ftplatform.evaluation.probe_fence import FenceRule, probe_fence
 from ftplatform.rows.schema import ROW_SCHEMA, row_id
 from ftplatform.verdict import Decision, Verdict

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ftplatform.evaluation.eval_sets import Kind
+from ftplatform.evaluation.kinds import Kind
 from ftplatform.evaluation.representations import MODEL_TIER, TEXT_TIER, Represent, base_representation, character_tfidf
 from ftplatform.evaluation.risk_rows import safety_risk_rows, user_texts
 from ftplatform.verdict import Decision, Verdict

@@ -12,9 +12,10 @@ import pytest
 
 from ftplatform.errors import EvaluationError
 from ftplatform.evaluation.answer_cache import AnswerCache
-from ftplatform.evaluation.eval_sets import EvalSet, Kind
+from ftplatform.evaluation.eval_sets import EvalSet
 from ftplatform.evaluation.generation import Decoding, Generator
 from ftplatform.evaluation.judges.rules import Rule, RuleJudge, RuleKind
+from ftplatform.evaluation.kinds import Kind
 from ftplatform.evaluation.retention import refusal_retention
 from ftplatform.evaluation.suite import ANSWERS_SCHEMA, evaluate
 from ftplatform.evaluation.tasks import Metric
