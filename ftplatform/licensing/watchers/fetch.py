@@ -177,12 +177,15 @@ class HttpFetcher:
         target = check_url(url, allow=self.allow, timeout=_remaining(end))
         sock = _connect(target, end)
         # Timeouts of sockets bound the wait for one more byte; a server that drips bytes is stopped by closing its connection.
-        guard = threading.Timer(_remaining(end), _shut, [sock])
+        held = [sock]
+        guard = threading.Timer(_remaining(end), _shut, [held])
         guard.daemon = True
         guard.start()
         try:
             if target.scheme == "https":
+                # Wrapping empties the plain socket, so the guard is given the new one. (The handshake as a whole has its timeout.)
                 sock = ssl.create_default_context().wrap_socket(sock, server_hostname=target.host)
+                held[:] = [sock]
             connection = http.client.HTTPConnection(target.host, target.port)
             connection.sock = sock
             connection.request(method, target.path, headers={"host": target.netloc, **headers})
@@ -236,9 +239,9 @@ def _connect(target: Target, end: float) -> socket.socket:
     raise failure
 
 
-def _shut(sock: socket.socket) -> None:
+def _shut(held: list[socket.socket]) -> None:
     with contextlib.suppress(OSError):  # closed already
-        sock.shutdown(socket.SHUT_RDWR)
+        held[0].shutdown(socket.SHUT_RDWR)
 
 
 def _retry_after(value: str | None) -> float:

@@ -279,6 +279,16 @@ def test_deadline_stops_headers_that_drip() -> None:
     assert time.monotonic() - began < 3
 
 
+def test_deadline_stops_a_server_that_drips_behind_tls(tls_server: StubServer) -> None:
+    """ADV: a TLS socket takes the connection over, so closing the socket it was made from closes nothing."""
+    tls_server.always("/", Answer(200, b"x" * 200, drip=0.05))
+    port = tls_server.netloc.rpartition(":")[2]
+    began = time.monotonic()
+    with pytest.raises(FetchFailed):
+        HttpFetcher(allow={f"localhost:{port}"}, deadline=0.5, attempts=1).fetch(f"https://localhost:{port}/")
+    assert time.monotonic() - began < 3
+
+
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_transient_statuses_are_retried(server: StubServer, status: int) -> None:
     server.always("/", Answer(200, b"ok"))
