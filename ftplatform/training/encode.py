@@ -159,8 +159,11 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, row: str) ->
 
         try:
             return str(tokenizer.apply_chat_template(plain[:count], tokenize=False, add_generation_prompt=prompt))
-        except TemplateError as error:
-            raise TrainingError(f"the chat template refuses row {row}: {error}", remedy="Repair the order of its roles.") from error
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            # Templates raise the first where they refuse something, and the others where they compute with what is not there.
+            raise TrainingError(
+                f"the chat template refuses row {row}: {error}", remedy="Repair the order of its roles, or the template."
+            ) from error
 
     full = text(len(plain))
     spans = []

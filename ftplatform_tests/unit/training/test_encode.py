@@ -107,6 +107,19 @@ def test_a_tokenizer_without_template_is_refused(tokenizer: Any) -> None:
         encode_rows(table([conversation(("user", "a"), ("assistant", "b"))]), bare, max_tokens=64)
 
 
+@pytest.mark.parametrize(
+    "fault", ["{{ raise_exception('no') }}", "{{ messages[0].content + 1 }}", "{{ messages[9].content }}", "{{ 1 / 0 }}"]
+)
+def test_a_template_that_fails_names_the_row(tokenizer: Any, fault: str) -> None:
+    import copy
+
+    broken = copy.deepcopy(tokenizer)
+    broken.chat_template = fault
+    rows = table([conversation(("user", "a"), ("assistant", "b"))])
+    with pytest.raises(TrainingError, match=f"refuses row {rows['row_id'][0].as_py()}"):
+        encode_rows(rows, broken, max_tokens=64)
+
+
 def test_encoding_hash_sees_mask_and_order(tokenizer: Any) -> None:
     first = conversation(("user", "a"), ("assistant", "First."), ("user", "b"), ("assistant", "Second."))
     second = conversation(("user", "c"), ("assistant", "Third."))
