@@ -4,27 +4,44 @@ Contenders: `mmd_two_sample` (all permutations as one product), the usual progra
 for each permutation), and alibi-detect's MMDDrift on torch, run by the interpreter of an environment of its own (`--alibi`; its pins do not
 go with ours). Inputs are drawn numbers of 384 features, one thread each; reported is CPU time without imports, per permutation. Quality:
 banking77 split in two, and the same with a tenth of clinc150, as TF-IDF topics (200 dimensions).
+
+`--realism 1000000` measures the checks of synthetic inputs (M9) instead: that many rows of real banking77 questions, joined by pairs, in
+a Parquet file, are streamed against 2,000 real ones by each check in a process of its own, with its peak memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ftplatform.statistics.mmd import mmd_two_sample
 from ftplatform.statistics.two_sample import classifier_two_sample
+from ftplatform.synthesis.content_mix import content_mix_match
+from ftplatform.synthesis.coverage import input_tail_coverage
+from ftplatform.synthesis.gaps import input_feature_gaps
+from ftplatform.synthesis.reference_health import reference_health
+from ftplatform.synthesis.samples import COLUMNS
+from ftplatform.synthesis.surface import input_surface_match
 from ftplatform_tests import real_data
+from ftplatform_tests.tables import row, table
 
 _FEATURES = 384
 _OURS = "ftplatform"
@@ -122,6 +139,60 @@ def quality(data: Path) -> dict[str, Any]:
     return found
 
 
+_REALISM = {
+    "input_surface_match": input_surface_match,
+    "input_feature_gaps": input_feature_gaps,
+    "input_tail_coverage": input_tail_coverage,
+    "content_mix_match": content_mix_match,
+}
+_BATCH = 1 << 14
+
+
+def write_rows(data: Path, rows: int, file: Path) -> None:
+    """`rows` rows of two real questions each, two rows to a conversation: a batch of distinct ones, repeated by other customers."""
+    said = [messages[0]["content"] for messages in real_data.banking77(data, "train")["messages"].to_pylist()]
+    pairs = np.random.default_rng(0).integers(len(said), size=(min(_BATCH, rows), 2)).tolist()
+    now = datetime.datetime.now(datetime.UTC)
+    batch = table(row(("user", f"{said[a]} {said[b]}"), created_at=now) for a, b in pairs)
+    place = batch.schema.get_field_index("group")
+    with pq.ParquetWriter(file, batch.schema) as writer:
+        for start in range(0, rows, _BATCH):
+            part = batch.slice(0, min(_BATCH, rows - start))
+            customers = pa.array(np.arange(start, start + len(part)) // 2).cast(pa.string())
+            writer.write_table(part.set_column(place, batch.schema.field(place), customers))
+
+
+def one_check(name: str, file: Path, data: Path) -> dict[str, Any]:
+    """Seconds and peak memory of one check in this process."""
+
+    def stream() -> Iterator[pa.RecordBatch]:
+        return pq.ParquetFile(file).iter_batches(batch_size=_BATCH, columns=list(COLUMNS))
+
+    reference = real_data.banking77(data, "test").slice(0, 2000)
+    started = time.perf_counter()
+    if name == "reference_health":
+        verdict = reference_health(stream(), now=datetime.datetime.now(datetime.UTC))
+    else:
+        verdict = _REALISM[name](stream(), reference)
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": round(seconds, 2), "peak_mib": round(peak), "decision": str(verdict.decision), "estimate": verdict.estimate}
+
+
+def realism(options: argparse.Namespace) -> dict[str, Any]:
+    """Each check on the same file, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.parquet"
+        write_rows(options.data, options.realism, file)
+        found: dict[str, Any] = {}
+        for name in (*_REALISM, "reference_health"):
+            command = [sys.executable, "-m", "benchmarks.drift", "--one", name, str(file), "--data", str(options.data)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found[name] = json.loads(done.stdout.splitlines()[-1])
+            print(f"{name:22} {found[name]['seconds']:8.1f} s {found[name]['peak_mib']:8} MiB  {found[name]['decision']}")
+    return {"rows": options.realism, "checks": found}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=4000, help="on each side")
@@ -130,8 +201,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--alibi", help="python of an environment with alibi-detect; left out unless given")
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
+    parser.add_argument(
+        "--realism", type=int, metavar="ROWS", help="measure the checks of synthetic inputs on that many rows instead"
+    )
+    parser.add_argument("--one", nargs=2, metavar=("CHECK", "FILE"), help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="accepted for uniformity; the last line is always JSON")
     options = parser.parse_args()
+    if options.one:
+        print(json.dumps(one_check(options.one[0], Path(options.one[1]), options.data)))
+        return
+    machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
+    if options.realism:
+        figures = realism(options)
+        versions = {package: version(package) for package in ("polars", "pyarrow", "scikit-learn")}
+        print(json.dumps({"benchmark": "realism", "machine": machine, "versions": versions, **figures}))
+        return
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
@@ -141,7 +225,6 @@ def main() -> None:
     for name, ratio in figures["ratios"].items():
         print(f"{name}: {ratio}")
     print(f"quality: {figures['quality']}")
-    machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
     versions = {package: version(package) for package in ("numpy", "scipy", "scikit-learn")}
     print(json.dumps({"benchmark": "drift", "machine": machine, "versions": versions, **figures}))
 

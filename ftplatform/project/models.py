@@ -14,6 +14,7 @@ from ftplatform.project.data import Data, Dataset, Dedup, Feedback, License, Res
 from ftplatform.project.exams import Criterion, EvalKind, EvalSet, JudgeSpec, Rubric
 from ftplatform.project.fields import Model, Name, Uri, one_or_many
 from ftplatform.project.operations import Alerts, EncoderSpec, Endpoint, Gate, Reward, Schedules
+from ftplatform.project.synthesis import Realism
 from ftplatform.project.tuning import (
     Adapter,
     BaseModelSpec,
@@ -52,6 +53,7 @@ __all__ = [
     "Name",
     "Project",
     "RayTask",
+    "Realism",
     "Rehearsal",
     "Reserve",
     "Reward",
@@ -110,6 +112,8 @@ class Project(Model):
     """Serving endpoints, by name."""
     encoder: EncoderSpec | None = None
     """Model that compares texts by meaning: for paraphrases of eval items, and for near duplicates where a dataset asks for it."""
+    realism: Realism = Realism()
+    """How user turns are compared with what users really type."""
     gates: dict[str, Gate] = {}
     """Overrides by check name."""
     schedules: Schedules = Schedules()

@@ -113,6 +113,7 @@ def _mentions(project: Project) -> Iterator[tuple[KeyPath, str, str]]:
         yield from _each(("eval_sets", name, "rubric"), "rubrics", eval_set.rubric)
         for key in COUNTERPARTS:
             yield from _each(("eval_sets", name, key), "eval_sets", getattr(eval_set, key))
+    yield from _each(("realism", "real_evals"), "eval_sets", project.realism.real_evals)
     for name, adapter in project.adapters.items():
         yield from _each(("adapters", name, "base"), "base_models", adapter.base)
         yield from _each(("adapters", name, "dataset"), "datasets", adapter.dataset)

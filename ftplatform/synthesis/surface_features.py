@@ -7,6 +7,8 @@ words of a topic are repeated, typos, names and numbers hardly.
 
 from __future__ import annotations
 
+from typing import overload
+
 import polars as pl
 
 from ftplatform.synthesis.words import COMMON_WORDS
@@ -44,7 +46,7 @@ _SHORTHAND = (
 
 def repeated_words(*samples: pl.Series) -> frozenset[str]:
     """Lower-case words that stand in at least `REPEATED` different texts of the samples together."""
-    words = pl.concat([_words(sample) for sample in samples]).list.unique().explode(empty_as_null=False)
+    words = pl.concat([words_of(sample) for sample in samples]).list.unique().explode(empty_as_null=False)
     counts = words.value_counts(name="count")
     return frozenset(counts.filter(pl.col("count") >= REPEATED)[words.name].to_list())
 
@@ -83,12 +85,17 @@ def surface_features(texts: pl.Series, known: frozenset[str] = frozenset()) -> p
     return measured.hstack(_word_features(frame["text"], known)).select(list(FEATURES)).cast(pl.Float64)
 
 
-def _words(texts: pl.Series) -> pl.Series:
+@overload
+def words_of(texts: pl.Series) -> pl.Series: ...
+@overload
+def words_of(texts: pl.Expr) -> pl.Expr: ...
+def words_of(texts: pl.Series | pl.Expr) -> pl.Series | pl.Expr:
+    """Lower-case words of each text, a list of strings; an apostrophe separates."""
     return texts.str.to_lowercase().str.extract_all(r"[\p{L}\p{N}]+")
 
 
 def _word_features(texts: pl.Series, known: frozenset[str]) -> pl.DataFrame:
-    per_text = pl.DataFrame({"word": _words(texts)}).with_row_index("text")
+    per_text = pl.DataFrame({"word": words_of(texts)}).with_row_index("text")
     words = per_text.explode("word", empty_as_null=False)
     vocabulary = pl.Series(sorted(COMMON_WORDS | known), dtype=pl.String)
     measured = words.group_by("text").agg(

@@ -75,7 +75,19 @@ similar simple slow small sorry special specific strange sure sweet terrible tir
 unknown upset urgent usual valid virtual warm weird white wrong young actually basically certainly definitely especially exactly
 finally generally hopefully kindly probably simply suddenly totally unfortunately usually
 """
+_COURTESY = """
+able advance afternoon appreciate appreciated appreciation assist assistance attention day dear do does done evening favor find finds
+forward glad grateful greetings hear hearing hello help helping hey hi hope hoping kind know let look looking madam matter message
+morning obliged patience please pleased regarding regards reply response see sincerely sir support sure team tell thank thanks time
+understand wish wishes wondering would writing yours
+"""
 
+#: What politeness is made of, in whatever order.
+COURTESY_WORDS: frozenset[str] = frozenset(_COURTESY.split())
+#: Words that say nothing about the topic: grammar, numbers, time, judgment.
+TOPICLESS_WORDS: frozenset[str] = frozenset(
+    word for block in (_FUNCTION, _CONTRACTED, _NUMBERS, _TIME, _QUALITIES) for word in block.split()
+)
 #: Lower-case words; contractions appear as the pieces a split at the apostrophe leaves.
 COMMON_WORDS: frozenset[str] = frozenset(
     word for block in (_FUNCTION, _CONTRACTED, _NUMBERS, _TIME, _VERBS, _NOUNS, _QUALITIES) for word in block.split()
