@@ -7,11 +7,13 @@ import typer
 
 from ftplatform import __version__
 from ftplatform.cli import (
+    clean_commands,
     closure_commands,
     contamination_commands,
     dedup_commands,
     demo_command,
     eval_commands,
+    feedback_commands,
     license_commands,
     migrate_command,
     project_commands,
@@ -42,7 +44,9 @@ closure_commands.register(app)
 migrate_command.register(app)
 dedup_commands.register(app)
 contamination_commands.register(app)
+clean_commands.register(app)
 eval_commands.register(app)
+feedback_commands.register(app)
 demo_command.register(app)
 
 

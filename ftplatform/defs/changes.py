@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ftplatform.canonical import digest
+from ftplatform.defs.assets.feedback import feedback_files
 from ftplatform.defs.assets.harness_sets import files_behind
 from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name
 from ftplatform.defs.plan import Plan
@@ -43,12 +44,12 @@ def data_digests(plan: Plan) -> Observation:
     readers = {
         Family.RAW: project.sources,
         Family.SYNTHETIC: project.synthetic,
-        Family.FEEDBACK: project.feedback,
         Family.REWARD_LEDGERS: project.rewards,
         Family.SERVING: project.endpoints,
     }
     paths = {asset_name(family, name): block.path for family, blocks in readers.items() for name, block in blocks.items()}
     paths |= {asset_name(Family.EVAL_SETS, name): files_behind(plan, spec) for name, spec in project.eval_sets.items()}
+    paths |= {asset_name(Family.FEEDBACK, name): feedback_files(plan, spec) for name, spec in project.feedback.items()}
     return {asset: digest([content_digest(file) for file in list_files(named, plan.root)]) for asset, named in paths.items()}
 
 

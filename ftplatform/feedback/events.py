@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from ftplatform.rows.quarantine import Malformed, Reason
-from ftplatform.rows.record_tables import RecordTable, moment, one_of, read_record_table, text, texts
+from ftplatform.rows.record_tables import RecordTable, moment, number, one_of, read_record_table, text, texts
 from ftplatform.rows.sources import SourceFile
 
 
@@ -49,6 +49,11 @@ class EventSurface(StrEnum):
     CURATION = "curation"
 
 
+#: Surfaces for people who build the product: what is clicked there is no label.
+DEBUG_SURFACES = (EventSurface.DEBUG, EventSurface.QA)
+
+#: `correction` is what was typed as a better answer (whatever it turns out to be), `comment` what was said beside it, `rating` the
+#: vote or score as it was given; a thumb is 1 or 0.
 EVENT_SCHEMA = pa.schema(
     [
         pa.field("event_id", pa.string(), nullable=False),
@@ -61,6 +66,8 @@ EVENT_SCHEMA = pa.schema(
         pa.field("intent_code", pa.string()),
         pa.field("correction_kind", pa.string()),
         pa.field("correction", pa.string()),
+        pa.field("comment", pa.string()),
+        pa.field("rating", pa.float64()),
         pa.field("reviewers", pa.list_(pa.string())),
         pa.field("created_at", pa.timestamp("us", tz="UTC")),
     ]
@@ -77,6 +84,8 @@ _COLUMNS = {
     "intent_code": one_of(*Intent),
     "correction_kind": one_of(*CorrectionKind),
     "correction": text,
+    "comment": text,
+    "rating": number,
     "reviewers": texts,
     "created_at": moment,
 }
@@ -87,10 +96,11 @@ def read_events(files: Sequence[SourceFile], *, source: str = "feedback", fields
 
     A missing surface, intent or kind is kept as null; curation rejects it with a reason.
     """
-    return read_record_table(files, EVENT_SCHEMA, _COLUMNS, source=source, fields=fields, check=_check)
+    return read_record_table(files, EVENT_SCHEMA, _COLUMNS, source=source, fields=fields, check=check_event)
 
 
-def _check(event: dict[str, Any]) -> None:
+def check_event(event: Mapping[str, Any]) -> None:
+    """Rules across the columns of an event; raises `Malformed`."""
     if not event["prompt"].strip():
         raise Malformed(Reason.EMPTY_CONTENT, "prompt is blank")
     if event["correction_kind"] == CorrectionKind.REPLACEMENT and not (event["correction"] or "").strip():

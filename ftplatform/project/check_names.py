@@ -69,6 +69,12 @@ CHECKS_BY_MODE: Final[dict[str, tuple[str, ...]]] = {
 #: Checks that compare a statistic with a limit a project may move; the others are exact rules, and a threshold would do nothing.
 ADJUSTABLE_CHECKS: Final[frozenset[str]] = frozenset(
     {
+        "correction_is_target",
+        "label_agreement",
+        "actor_concentration",
+        "unwarranted_apology",
+        "shorthand_leak",
+        "voice_drift",
         "input_surface_match",
         "refusal_retention",
         "overrefusal_retention",
@@ -77,6 +83,8 @@ ADJUSTABLE_CHECKS: Final[frozenset[str]] = frozenset(
         "safety_risk_rows",
         "served_matches_evaluated",
         "task_regression",
+        "target_variant_share",
+        "model_variant_rate",
         "closure_equivalent",
     }
 )

@@ -1,4 +1,4 @@
-"""Data in the project file: sources and their licenses, synthetic sets, feedback, and the mixes models are tuned on."""
+"""Data in the project file: sources and their licenses, synthetic sets, and the mixes models are tuned on."""
 
 from __future__ import annotations
 
@@ -135,13 +135,6 @@ class Synthetic(Data):
     """Sources whose rows seeded the generation; their licenses flow into these rows."""
     production_inputs: Name | None = None
     """Source holding what users really type; the inputs are compared with it."""
-
-
-class Feedback(Data):
-    """Feedback events. Raw events are never trainable; only curated replacements pass on."""
-
-    license: LicenseField = License()
-    """Terms under which users gave the feedback."""
 
 
 class Reserve(Model):

@@ -10,9 +10,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ftplatform.project.behavior import load_behavior_policy
 from ftplatform.project.credentials import shown
 from ftplatform.project.places import uris
-from ftplatform.project.problems import Problem, nearest
+from ftplatform.project.problems import Problem, ProjectFileError, nearest
 from ftplatform.project.uris import SourceUri, parse_source_uri
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def check_files(loaded: LoadedProject) -> list[Problem]:
         else:
             found = _model_problems(uri.local(loaded.root)) if kind == "model" else _file_problems(uri, loaded.root)
         problems += [loaded.problem(path, message) for message in found]
+    problems += _behavior_problems(loaded)
     problems += _reader_problems(loaded)
     problems += _shared_with_exams(loaded)
     return sorted(problems, key=lambda p: (p.line, p.column, p.message))
@@ -113,6 +115,25 @@ def _config_problem(path: Path) -> str | None:
     if "auto_map" in config:
         return f"{path} asks for code of its own ('auto_map'), which is never run; use a model of an architecture the library knows"
     return None
+
+
+def _behavior_problems(loaded: LoadedProject) -> Iterator[Problem]:
+    """What is wrong inside the behavior policy, with its lines; a file that is not there is told by `_file_problems`."""
+    uri = loaded.project.behavior_policy
+    if uri is None or not (path := parse_source_uri(uri).local(loaded.root)).is_file():
+        return
+    try:
+        reference = load_behavior_policy(path.read_bytes(), file=uri).voice.reference
+    except ProjectFileError as error:
+        yield from error.problems
+        return
+    if reference is not None and reference not in loaded.project.sources:
+        near = nearest(reference, loaded.project.sources)
+        yield loaded.problem(
+            ("behavior_policy",),
+            f"{shown(uri)} names the source {shown(reference)} as voice.reference, which is not declared under 'sources'"
+            + (f"; did you mean {near!r}?" if near else ""),
+        )
 
 
 def _reader_problems(loaded: LoadedProject) -> Iterator[Problem]:

@@ -10,9 +10,11 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from ftplatform.project.data import Data, Dataset, Dedup, Feedback, License, Reserve, SliceRule, Source, Synthetic, Teacher, Use
+from ftplatform.project.data import Data, Dataset, Dedup, License, Reserve, SliceRule, Source, Synthetic, Teacher, Use
 from ftplatform.project.exams import Criterion, EvalKind, EvalSet, JudgeSpec, Rubric
+from ftplatform.project.feedback import Feedback
 from ftplatform.project.fields import Model, Name, Uri, one_or_many
+from ftplatform.project.language import Language
 from ftplatform.project.operations import Alerts, EncoderSpec, Endpoint, Gate, Reward, Schedules
 from ftplatform.project.synthesis import Realism
 from ftplatform.project.tuning import (
@@ -112,8 +114,12 @@ class Project(Model):
     """Serving endpoints, by name."""
     encoder: EncoderSpec | None = None
     """Model that compares texts by meaning: for paraphrases of eval items, and for near duplicates where a dataset asks for it."""
+    behavior_policy: Uri | None = None
+    """YAML file that says what the assistant may promise, which tools and queues exist, and how the brand sounds."""
     realism: Realism = Realism()
     """How user turns are compared with what users really type."""
+    language: Language = Language()
+    """Which words are right in what models are tuned on: glossary, locales, names."""
     gates: dict[str, Gate] = {}
     """Overrides by check name."""
     schedules: Schedules = Schedules()

@@ -8,7 +8,7 @@ from typing import Literal
 from ftplatform.project.models import Data, Endpoint, License, Project, Reward
 from ftplatform.project.problems import KeyPath
 
-UriKind = Literal["data", "encoder", "evidence", "model", "policy", "store"]
+UriKind = Literal["data", "encoder", "evidence", "model", "policy", "store", "words"]
 
 
 def uris(project: Project) -> Iterator[tuple[KeyPath, str, UriKind]]:
@@ -16,6 +16,12 @@ def uris(project: Project) -> Iterator[tuple[KeyPath, str, UriKind]]:
     yield ("store",), project.store, "store"
     if project.license_policy is not None:
         yield ("license_policy",), project.license_policy, "policy"
+    if project.behavior_policy is not None:
+        yield ("behavior_policy",), project.behavior_policy, "policy"
+    if project.language.dictionary is not None:
+        yield ("language", "dictionary"), project.language.dictionary, "words"
+    for name, diff in project.language.edits.items():
+        yield ("language", "edits", name), diff, "words"
     for path, block in data_blocks(project):
         for index, uri in enumerate(block.path):
             yield (*path, "path", index), uri, "data"

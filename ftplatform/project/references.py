@@ -109,6 +109,12 @@ def _mentions(project: Project) -> Iterator[tuple[KeyPath, str, str]]:
             yield from _each(("datasets", name, section), section, getattr(dataset, section))
         yield from _each(("datasets", name, "production_inputs"), "sources", dataset.production_inputs)
         yield from _each(("datasets", name, "hardness_model"), "base_models", dataset.hardness_model)
+    for name, feedback in project.feedback.items():
+        yield from _each(("feedback", name, "base_model"), "base_models", feedback.base_model)
+    yield from _each(("language", "prior_model"), "base_models", project.language.prior_model)
+    yield from _each(("language", "probes"), "eval_sets", project.language.probes)
+    for name in project.language.edits:
+        yield ("language", "edits", name), "datasets", name
     for name, eval_set in project.eval_sets.items():
         yield from _each(("eval_sets", name, "rubric"), "rubrics", eval_set.rubric)
         for key in COUNTERPARTS:

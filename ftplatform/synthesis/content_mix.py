@@ -137,7 +137,7 @@ def _topics(texts: pl.Series, topics: int, seed: int) -> tuple[NDArray[np.intp],
         dtype=np.float32,  # pyright: ignore[reportArgumentType]
     )
     try:
-        vectors = vectorizer.fit_transform(texts.to_list())
+        vectors: Any = vectorizer.fit_transform(texts.to_list())
     except ValueError:  # no word is left
         return None
     topics = min(topics, vectors.shape[1] // 2)

@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+import torch
+from safetensors.torch import load_file, save_file
 
 from ftplatform.release.bundle import verify_release
 from ftplatform.store import Store
@@ -51,8 +51,8 @@ def test_one_is_released_and_two_are_refused(demo):
 def test_refusals_in_the_mix_keep_what_the_same_recipe_without_them_loses(demo):
     kept, lost = decisions(demo, "eval_results/support"), decisions(demo, "eval_results/support-unaligned")
     sides = ("refusal_retention", "overrefusal_retention", "helpfulness_retention", "task_regression")
-    assert kept == {**dict.fromkeys(sides, "pass"), "refusal_margin_drift": "pass"}
-    assert lost["refusal_retention"] == "fail"
+    assert kept == {**dict.fromkeys(sides, "pass"), "refusal_margin_drift": "pass", "metric_breadth": "pass"}
+    assert lost["refusal_retention"] == lost["metric_breadth"] == "fail"
     assert lost["task_regression"] == "pass", "the task metric alone would have shipped it"
 
 
@@ -78,12 +78,15 @@ def test_the_released_bundle_verifies(demo):
 
 @pytest.mark.timeout(1800)
 def test_the_released_adapter_can_move_to_the_next_version_of_its_base(demo):
-    """The next version: the same model with every weight nudged by up to 0.2 %, as a few more steps of pre-training would."""
+    """The next version: the same model, its weights nudged by up to half a percent as some more steps of pre-training would."""
     folder = demo[0]
     shutil.copytree(folder / "base_model", folder / "next_model")
     weights = load_file(folder / "base_model" / "model.safetensors")
-    rng = np.random.default_rng(0)
-    nudged = {name: (w * rng.uniform(0.998, 1.002, w.shape)).astype(w.dtype) for name, w in weights.items()}
+    generator = torch.Generator().manual_seed(0)
+    nudged = {
+        name: (w.float() * (0.995 + 0.01 * torch.rand(w.shape, generator=generator))).to(w.dtype) for name, w in weights.items()
+    }
+    assert any(not torch.equal(w, nudged[name]) for name, w in weights.items())
     save_file(nudged, folder / "next_model" / "model.safetensors", metadata={"format": "pt"})
     file = folder / "ftplatform.yaml"
     text = file.read_text()

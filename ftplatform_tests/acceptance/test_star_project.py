@@ -69,8 +69,8 @@ def outcome(tmp_path_factory, shared_data):
                 "training": {"steps": 16, "batch_size": 4, "learning_rate": 0.005, "max_tokens": 1024},
             }
         },
-        # People who book doctors do not write like people who lost a card; here we know and want to see the rest.
-        "gates": {"input_surface_match": {"severity": "warn"}},
+        # People who book doctors do not write like people who lost a card, and wizards misspell; here we know and want to see the rest.
+        "gates": {"input_surface_match": {"severity": "warn"}, "target_variant_share": {"severity": "warn"}},
     }
     plan = plan_of(save(root, project))
     with dg.DagsterInstance.ephemeral() as instance:
@@ -100,6 +100,9 @@ def test_something_is_truthfully_refused(outcome):
     assert surface.verdict.decision is Decision.FAIL
     assert surface.verdict.ci_low > 0.75
     assert surface.severity == "warn"
+    variants = verdicts["corpora/star", "target_variant_share"]
+    assert variants.verdict.decision is Decision.FAIL
+    assert "accomodate" in {line["variant"] for line in variants.verdict.evidence}
     assert verdicts["splits/star", "contamination_exact"].verdict.decision is Decision.PASS
     assert verdicts["splits/star", "group_leakage"].verdict.decision is Decision.PASS
     # Sixteen steps on benign data are enough to lose what the base declined, or to leave it unproven; neither is released.

@@ -38,6 +38,7 @@ from company import (
     say_refund_reversal,
     tarnwell,
 )
+from feedback_people import write_logs
 from phone import phone
 from policy import DUTIES, policy_request
 
@@ -478,6 +479,7 @@ def main() -> None:
     for name, rows in files.items():
         write(out / name, rows)
         print(f"{name:32} {len(rows):6} rows {(out / name).stat().st_size / 1e3:8.0f} kB")
+    write_logs(out, rng("feedback_people"))
 
 
 if __name__ == "__main__":

@@ -10,10 +10,13 @@ from ftplatform.defs.asset_checks.contamination_checks import contamination_chec
 from ftplatform.defs.asset_checks.dedup_checks import dedup_checks
 from ftplatform.defs.asset_checks.eval_checks import eval_checks
 from ftplatform.defs.asset_checks.exposure_checks import exposure_checks
+from ftplatform.defs.asset_checks.feedback_checks import feedback_checks
+from ftplatform.defs.asset_checks.habit_checks import habit_checks
 from ftplatform.defs.asset_checks.ledger_checks import ledger_checks
 from ftplatform.defs.asset_checks.license_checks import license_checks
 from ftplatform.defs.asset_checks.realism_checks import realism_checks
 from ftplatform.defs.asset_checks.row_checks import row_checks
+from ftplatform.defs.asset_checks.variant_checks import variant_checks
 from ftplatform.defs.checks import Check
 from ftplatform.defs.plan import Plan
 
@@ -30,7 +33,10 @@ def all_checks(plan: Plan) -> Iterator[Check]:
         row_checks,
         dedup_checks,
         contamination_checks,
+        feedback_checks,
         realism_checks,
+        variant_checks,
+        habit_checks,
         adapter_checks,
         alignment_checks,
         eval_checks,

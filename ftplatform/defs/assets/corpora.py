@@ -1,6 +1,7 @@
 """`corpora/*`: the mix of a dataset, after the license filter and exact deduplication."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -10,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ftplatform import progress
-from ftplatform.canonical import digest
+from ftplatform.canonical import digest, sha256_hex
 from ftplatform.defs.assets.base_models import FOLDER as MODEL_FOLDER
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
@@ -26,6 +27,7 @@ from ftplatform.rows.exact import drop_exact_duplicates
 from ftplatform.rows.schema import ROW_SCHEMA, Role
 from ftplatform.rows.slices import SliceRule, add_slices, assign_slices
 from ftplatform.store import Snapshot, SnapshotDraft, Store
+from ftplatform.targets.variants.cleaning import UNCLEANED_FILE, clean_table
 
 #: Columns that say where a row came from.
 PROVENANCE = ["row_id", "origins", "parents"]
@@ -65,6 +67,7 @@ def _corpus(plan: Plan, asset: str, dataset: Dataset) -> dg.AssetsDefinition:
             mixed = pa.concat_tables([s.read_table("rows.parquet") for s in snapshots])
             tagged = assign_slices(mixed, _rules(dataset))
             unique, copies = drop_exact_duplicates(tagged)
+            unique, cleaned = _cleaned(plan, asset, unique, draft)
             losses = None if hardness_model is None else _losses(unique, hardness_model, draft)
             if dataset.discover_slices:
                 unique = _with_discovered_slices(unique, losses, draft)
@@ -86,7 +89,7 @@ def _corpus(plan: Plan, asset: str, dataset: Dataset) -> dg.AssetsDefinition:
                     "unlicensed": unlicensed.num_rows,
                     "kept": kept.num_rows,
                 }
-            }
+            } | cleaned
 
         recipe = Recipe(
             asset,
@@ -96,12 +99,32 @@ def _corpus(plan: Plan, asset: str, dataset: Dataset) -> dg.AssetsDefinition:
                 # What the terms permit, not the terms: MIT becoming Apache-2.0 changes no row and need not retrain anything.
                 "usable": _usable(plan, asset),
             }
-            | ({"discover_slices": True} if dataset.discover_slices else {}),
+            | ({"discover_slices": True} if dataset.discover_slices else {})
+            | _edits_digest(plan, asset),
             inputs=[*(("rows", s) for s in snapshots), *([("selection", hardness_model)] if hardness_model else [])],
         )
         return build(context, opened, recipe, fill, _describe)
 
     return corpus
+
+
+def _cleaned(plan: Plan, asset: str, rows: pa.Table, draft: SnapshotDraft) -> tuple[pa.Table, dict[str, Any]]:
+    """Rows with the accepted edits of the dataset's diff applied; the rows before are kept for `user_turn_untouched`."""
+    diff = plan.project.language.edits.get(asset.split("/", 1)[1])
+    if diff is None:
+        return rows, {}
+    from ftplatform.targets.variants.edits import read_edits
+
+    edited, counts = clean_table(rows, read_edits(Path(plan.loaded.resolve(diff))))
+    draft.add_table(UNCLEANED_FILE, rows, ROW_SCHEMA)
+    # An edit may make a row say what another says already.
+    unique, _ = drop_exact_duplicates(edited)
+    return unique, {"cleaning": counts.to_record()}
+
+
+def _edits_digest(plan: Plan, asset: str) -> dict[str, str]:
+    diff = plan.project.language.edits.get(asset.split("/", 1)[1])
+    return {} if diff is None else {"edits": sha256_hex(Path(plan.loaded.resolve(diff)).read_bytes())}
 
 
 def _losses(rows: pa.Table, model: Snapshot, draft: SnapshotDraft) -> NDArray[np.float64]:

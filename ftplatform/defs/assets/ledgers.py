@@ -8,7 +8,7 @@ import dagster as dg
 from ftplatform.canonical import digest
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import asset_options, define
-from ftplatform.defs.assets.raw import content, counts_record
+from ftplatform.defs.assets.reading import content, counts_record
 from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name
 from ftplatform.defs.ledger import license_state, observe_declarations, open_ledger
 from ftplatform.defs.metadata import Metadata, records_table, table_metadata

@@ -13,7 +13,9 @@ from ftplatform.canonical import digest
 from ftplatform.defs.access import record_entered, vault_names, withheld_names
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
+from ftplatform.defs.assets.feedback import feedback_asset
 from ftplatform.defs.assets.harness_sets import harness_set
+from ftplatform.defs.assets.reading import content, counts_record, file_kinds
 from ftplatform.defs.assets.row_metadata import describe_rows, describe_withheld
 from ftplatform.defs.keys import Family, asset_name, family_of, to_key
 from ftplatform.defs.plan import Plan
@@ -21,15 +23,12 @@ from ftplatform.defs.resources import StoreResource
 from ftplatform.defs.terms import teacher_name
 from ftplatform.licensing.terms import SourceTerms
 from ftplatform.project.models import Data, EvalKind
-from ftplatform.rows.reading import QUARANTINE_SCHEMA, ReadCounts, ReadSpec, RowReader, read_rows
+from ftplatform.rows.reading import QUARANTINE_SCHEMA, ReadSpec, RowReader, read_rows
 from ftplatform.rows.schema import ROW_SCHEMA, Surface
-from ftplatform.rows.sources import content_digest, list_files
 from ftplatform.store import Snapshot, SnapshotDraft
 
 #: Raise when the same files should give other rows.
 CODE_VERSION = "1"
-
-_KINDS = {"jsonl", "json", "csv", "tsv", "parquet", "txt"}
 
 
 def row_assets(plan: Plan) -> Iterator[dg.AssetsDefinition]:
@@ -59,7 +58,7 @@ def row_assets(plan: Plan) -> Iterator[dg.AssetsDefinition]:
         )
         yield _rows_asset(plan, asset, eval_set, spec, f"Eval set {name} ({eval_set.kind}).", [])
     for name, feedback in project.feedback.items():
-        yield _feedback_asset(plan, asset_name(Family.FEEDBACK, name), feedback)
+        yield feedback_asset(plan, asset_name(Family.FEEDBACK, name), feedback)
 
 
 def source_spec(plan: Plan, asset: str) -> ReadSpec:
@@ -93,20 +92,6 @@ def _config(plan: Plan, data: Data, spec: ReadSpec) -> dict[str, Any]:
     }
 
 
-def counts_record(counts: ReadCounts) -> dict[str, Any]:
-    return {"read": counts.read, "kept": counts.kept, "quarantined": counts.quarantined, "by_reason": dict(counts.by_reason)}
-
-
-def content(plan: Plan, paths: list[str]) -> list[dict[str, str]]:
-    """Name and SHA-256 of every file behind an asset, part of its recipe."""
-    return [{"file": file.uri, "sha256": content_digest(file)} for file in list_files(paths, plan.root)]
-
-
-def _kinds(data: Data) -> list[str]:
-    suffixes = {part for path in data.path for part in path.lower().split(".")[1:]}
-    return sorted(suffixes & _KINDS) or ["file"]
-
-
 def _counted(reader: RowReader, asset: str) -> Iterator[pa.RecordBatch]:
     done = 0
     for batch in reader:
@@ -117,7 +102,11 @@ def _counted(reader: RowReader, asset: str) -> Iterator[pa.RecordBatch]:
 
 def _rows_asset(plan: Plan, asset: str, data: Data, spec: ReadSpec, default: str, seeds: list[str]) -> dg.AssetsDefinition:
     options = asset_options(
-        asset, kinds=_kinds(data), owner=data.owner, description=data.description, default=default.format(asset.split("/", 1)[1])
+        asset,
+        kinds=file_kinds(data),
+        owner=data.owner,
+        description=data.description,
+        default=default.format(asset.split("/", 1)[1]),
     )
 
     exam = asset.split("/", 1)[1] if family_of(asset) is Family.EVAL_SETS else ""
@@ -169,32 +158,3 @@ class _Withdrawn:
             kept = batch.filter(pc.invert(pc.is_in(batch["row_id"], value_set=ids))) if self.ids else batch
             self.count += batch.num_rows - kept.num_rows
             yield kept
-
-
-def _feedback_asset(plan: Plan, asset: str, data: Data) -> dg.AssetsDefinition:
-    options = asset_options(
-        asset, kinds=_kinds(data), owner=data.owner, description=data.description, default="Feedback events curated into targets."
-    )
-
-    @define(options, code_version=CODE_VERSION)
-    def feedback(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
-        def fill(draft: SnapshotDraft) -> Mapping[str, Any]:
-            from ftplatform.feedback.curation import curate
-            from ftplatform.feedback.events import read_events
-
-            events = read_events(list_files(data.path, plan.root), source=asset, fields=dict(data.fields))
-            curated = curate(events.table, source=asset)
-            draft.add_table("events.parquet", events.table)
-            draft.add_table("rows.parquet", curated.rows, ROW_SCHEMA)
-            draft.add_table("rejected.parquet", curated.rejected)
-            draft.add_table("quarantine.parquet", events.quarantine)
-            by_rejection = pc.value_counts(curated.rejected["rejection"]).to_pylist()
-            return {
-                "counts": {**counts_record(events.counts), "curated": curated.rows.num_rows, "rejected": curated.rejected.num_rows},
-                "rejections": {entry["values"]: entry["counts"] for entry in by_rejection},
-            }
-
-        recipe = Recipe(asset, CODE_VERSION, config={"files": content(plan, data.path), "fields": dict(data.fields)})
-        return build(context, store.open(), recipe, fill, describe_rows)
-
-    return feedback

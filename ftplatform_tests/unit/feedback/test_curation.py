@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from ftplatform.feedback.curation import Curated, curate
-from ftplatform.feedback.events import read_events
+from ftplatform.feedback.curation import Curated, corrections, curate
+from ftplatform.feedback.decision_log import Adjudication, Ruling
+from ftplatform.feedback.events import CorrectionKind, Intent, read_events
 from ftplatform.rows.record_tables import RecordTable
 from ftplatform.rows.schema import ROW_SCHEMA, row_id
 from ftplatform.rows.sources import list_files
@@ -84,6 +86,69 @@ def test_everything_else_is_rejected_with_its_reason(tmp_path: Path, change: dic
 
 def test_short_true_targets_are_kept(tmp_path: Path) -> None:
     assert curated(tmp_path, {"correction": "No."}, {"correction": "$42.10"}).rows.num_rows == 2
+
+
+def decision(event_id: str = "e1", **columns: Any) -> Adjudication:
+    given = {"by": "kim", "at": datetime(2026, 1, 5, tzinfo=UTC), "decision": Ruling.ACCEPT}
+    return Adjudication(event_id=event_id, **{**given, **columns})
+
+
+def adjudicated(tmp_path: Path, change: dict[str, Any], *decisions: Adjudication) -> Curated:
+    return curate(events(tmp_path, change).table, source="feedback/thumbs", adjudications=decisions)
+
+
+def test_an_adjudicator_says_what_an_event_does_not(tmp_path: Path) -> None:
+    silent = {"intent_code": None, "correction_kind": None, "reviewers": None}
+    assert adjudicated(tmp_path, silent, decision()).rejected["rejection"].to_pylist() == ["no_intent"]
+    said = decision(intent_code=Intent.WRONG_FACT, correction_kind=CorrectionKind.REPLACEMENT)
+    (row,) = adjudicated(tmp_path, silent, said).rows.to_pylist()
+    assert orjson.loads(row["meta"]) == {"event": "e1", "intent": "wrong_fact", "reviewers": ["kim"], "adjudicated_by": "kim"}
+
+
+@pytest.mark.parametrize(
+    ("change", "decided", "reason"),
+    [
+        ({}, {"decision": Ruling.REJECT}, "adjudicated_out"),
+        ({}, {"correction_kind": CorrectionKind.COMMENT}, "not_a_replacement"),
+        ({}, {"intent_code": Intent.UI_TEST}, "not_about_the_answer"),
+        ({"surface": "debug"}, {}, "debug_surface"),
+        ({"surface": None}, {}, "no_surface"),
+        ({"correction_kind": None, "correction": None}, {"correction_kind": CorrectionKind.REPLACEMENT}, "no_correction"),
+    ],
+)
+def test_what_an_adjudicator_cannot_make_a_label(tmp_path: Path, change: dict[str, Any], decided: Any, reason: str) -> None:
+    assert adjudicated(tmp_path, change, decision(**decided)).rejected["rejection"].to_pylist() == [reason]
+
+
+def test_the_last_decision_holds_and_others_do_nothing(tmp_path: Path) -> None:
+    out, in_again = decision(decision=Ruling.REJECT), decision()
+    assert adjudicated(tmp_path, {}, out, in_again).rows.num_rows == 1
+    assert adjudicated(tmp_path, {}, in_again, out).rows.num_rows == 0
+    assert adjudicated(tmp_path, {}, decision("e7", decision=Ruling.REJECT)).rows.num_rows == 1
+
+
+def test_a_decision_on_one_of_two_events_with_an_id_is_none(tmp_path: Path) -> None:
+    both = events(tmp_path, {}, {"correction": "another"}).table
+    assert curate(both, source="feedback/thumbs").rows.num_rows == 2
+    assert (
+        curate(both, source="feedback/thumbs", adjudications=[decision()]).rejected["rejection"].to_pylist()
+        == ["ambiguous_decision"] * 2
+    )
+
+
+def test_what_the_check_of_corrections_reads(tmp_path: Path) -> None:
+    table = events(tmp_path, {}, {"event_id": "e2", "answer": None}).table
+    read = corrections(curate(table, source="feedback/thumbs", adjudications=[decision()]).rows, table)
+    assert read.to_pylist() == [
+        {
+            "event_id": name,
+            "prompt": "Where is my refund?",
+            "answer": answer,
+            "correction": "It left our bank on Monday.",
+            "reviewed": reviewed,
+        }
+        for name, answer, reviewed in (("e1", "I do not know.", True), ("e2", None, False))
+    ]
 
 
 def test_malformed_events_are_quarantined(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftplatform.rows.masking import PiiKind, excerpt, find_pii, iban_valid, luhn_valid, mask_text, mask_value
+from ftplatform.rows.masking import MaskingFilter, PiiKind, excerpt, find_pii, iban_valid, luhn_valid, mask_text, mask_value
 
 HIDDEN = [
     ("write to jo.doe+tag@mail.example.org please", "write to [EMAIL] please"),
@@ -104,3 +104,45 @@ def test_an_address_is_hidden_wherever_it_stands(before: str, after: str) -> Non
 def test_long_hostile_texts_finish(unit: str) -> None:
     # Quadratic matching would need hours for these 400 kB; the suite's timeout is the judge.
     assert mask_text(unit * (400_000 // len(unit)))
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("call 1-540-503-0736 in 2 days", "call [PHONE] in 2 days"),
+        ("in 10 1-237-251-8993 or so", "in 10 [PHONE] or so"),
+        ("at 619-53-4224 2 pm", "at [SSN] 2 pm"),
+        ("from 916 20.24.184.176 on", "from 916 [IP] on"),
+        ("IBAN DE89 3704 0044 0532 0130 00 1767", "IBAN [IBAN] 1767"),
+        ("+44 20 7946 0958 and more", "[PHONE] and more"),
+    ],
+)
+def test_a_number_beside_it_hides_nothing_and_is_not_hidden(text: str, masked: str) -> None:
+    """ADV: a run of digits taken as one thing is neither a phone nor a security number, so everything in it would be shown."""
+    assert mask_text(text) == masked
+
+
+def test_log_records_are_masked() -> None:
+    import io
+    import logging
+
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(MaskingFilter())
+    logger = logging.Logger("test")
+    logger.addHandler(handler)
+    try:
+        raise ValueError("card 4111 1111 1111 1111")
+    except ValueError:
+        logger.exception("row of %s", "jo@example.org")
+    shown = stream.getvalue()
+    assert "row of [EMAIL]" in shown
+    assert "[CARD]" in shown
+    assert "ValueError" in shown
+    assert "jo@" not in shown
+    assert "4111" not in shown
+
+
+def test_many_findings_cost_no_more_each() -> None:
+    # Copying the text for every finding would need minutes here; the suite's timeout is the judge.
+    assert mask_text("jo@example.org 4111111111111111 " * 20_000).count("[CARD]") == 20_000

@@ -1,0 +1,1 @@
+"""What training targets teach beside the task: spellings, variants and habits (modes M10 and M11)."""

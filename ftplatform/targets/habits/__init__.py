@@ -1,0 +1,1 @@
+"""Habits of a support team that must not be learned (mode M11)."""
