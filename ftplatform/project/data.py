@@ -175,6 +175,18 @@ class Dedup(Model):
     """Cosine similarity from which rows of the same final answer are near duplicates by meaning as well; needs `encoder`."""
 
 
+class Habits(Model):
+    """What is done with sentences that the behavior policy does not allow: `mask` takes them out of the loss, `rewrite` puts the policy's
+    text in their place. Rows are never dropped."""
+
+    commitment: Literal["mask", "rewrite"] | None = None
+    """Promises without authority."""
+    phantom_action: Literal["mask", "rewrite"] | None = None
+    """Acts that are claimed and never took place."""
+    apology: Literal["mask", "rewrite"] | None = None
+    """Apologies without a reason."""
+
+
 class Dataset(Model):
     """The mix a model is tuned on."""
 
@@ -192,6 +204,8 @@ class Dataset(Model):
     """Near-duplicate settings."""
     production_inputs: Name | None = None
     """Source holding what users really type; the user turns of the mix are compared with it."""
+    habits: Habits | None = None
+    """What is done with sentences that the project's `behavior_policy` does not allow."""
     discover_slices: bool = False
     """Also protect what nobody declared: small clusters of alike questions or conversations and, with `hardness_model`, the tenth of
     the rows with the highest loss. They become tags of the rows."""

@@ -85,6 +85,7 @@ def check_references(project: Project, document: YamlDocument, *, known_checks: 
     _check_training_data(project, document, report)
     _check_production_inputs(project, report)
     _check_counterparts(project, report)
+    _check_habits(project, report)
     _check_semantic_dedup(project, report)
     check_adapters(project, report)
     _check_gates(project, known_checks, report)
@@ -211,6 +212,12 @@ def _check_training_data(project: Project, document: YamlDocument, report: Repor
 
 def _normal(uri: str) -> str:
     return uri if "://" in uri else posixpath.normpath(uri)
+
+
+def _check_habits(project: Project, report: Report) -> None:
+    for name, dataset in project.datasets.items():
+        if dataset.habits is not None and project.behavior_policy is None:
+            report(("datasets", name, "habits"), "needs to know what is allowed: give the project a 'behavior_policy'")
 
 
 def _check_semantic_dedup(project: Project, report: Report) -> None:

@@ -38,6 +38,18 @@ MESSAGE_TYPE = pa.struct(
     ]
 )
 
+#: Parts of messages that are read and not learned: position of the message in its row, and characters of its content.
+MASKED_TYPE = pa.struct(
+    [
+        pa.field("turn", pa.int64(), nullable=False),
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("end", pa.int64(), nullable=False),
+    ]
+)
+
+#: Such parts by row, beside a table of rows. A mask decides how a text is used, not which text it is: ids stay as they are.
+MASKS_SCHEMA = pa.schema([pa.field("row_id", pa.string(), nullable=False), *MASKED_TYPE])
+
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 #: One row per training example. Lists are never null, only empty. `meta` is a JSON object as text.

@@ -1,8 +1,9 @@
 """From conversations to tokens: chat template, loss mask, length limit.
 
-The loss mask follows the `trainable` flag of each message. Where a message begins and ends inside the rendered conversation is
-found by rendering prefixes of it, which works with any template that only ever appends; a template that does not (one that drops
-earlier reasoning, say) is refused, because a mask guessed on it would train on the wrong words.
+The loss mask follows the `trainable` flag of each message, less the parts of it that are masked. Where a message begins and ends
+inside the rendered conversation is found by rendering prefixes of it, which works with any template that only ever appends; a
+template that does not (one that drops earlier reasoning, say) is refused, because a mask guessed on it would train on the wrong
+words.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class EncodedRows:
 class _Rendered:
     text: str
     spans: list[tuple[int, int]]  # trainable parts, as character positions in `text`
+    masked: list[tuple[int, int]]  # and what of them is not learned
 
 
 def encode_rows(rows: pa.Table, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> EncodedRows:
@@ -80,7 +82,8 @@ def encode_rows(rows: pa.Table, tokenizer: PreTrainedTokenizerBase, *, max_token
     text in it spells one of the tokenizer's control tokens: such a text could end its own turn.
 
     Args:
-        rows: table with `row_id` and `messages` (see `ROW_SCHEMA`), and perhaps `weight` (`loop.Example`).
+        rows: table with `row_id` and `messages` (see `ROW_SCHEMA`), and perhaps `weight` (`loop.Example`) and `masked` (a list of
+            `rows.schema.MASKED_TYPE`).
         tokenizer: a fast tokenizer with a chat template.
         max_tokens: longest allowed example.
 
@@ -113,6 +116,9 @@ def encode_rows(rows: pa.Table, tokenizer: PreTrainedTokenizerBase, *, max_token
                     continue
                 cut.append(row_ids[i])
                 example = shorter
+            if not example.trained:
+                left_out.append((row_ids[i], "all of it that is trainable is masked"))
+                continue
             examples[i] = example
         pending.clear()
 
@@ -137,7 +143,20 @@ def encode_rows(rows: pa.Table, tokenizer: PreTrainedTokenizerBase, *, max_token
 
 
 def _conversations(rows: pa.Table) -> Sequence[Messages]:
-    return rows.column("messages").to_pylist()
+    """The messages of each row; those with masked parts have them as `masked`."""
+    conversations = rows.column("messages").to_pylist()
+    if "masked" not in rows.column_names:
+        return conversations
+    ids = rows.column("row_id")
+    for at, (messages, parts) in enumerate(zip(conversations, rows.column("masked").to_pylist(), strict=True)):
+        for part in parts or ():
+            message = messages[part["turn"]] if 0 <= part["turn"] < len(messages) else None
+            if message is None or not 0 <= part["start"] < part["end"] <= len(message["content"]):
+                raise TrainingError(
+                    f"row {ids[at].as_py()} has no part {part} that could be masked", remedy="Build its dataset again."
+                )
+            message.setdefault("masked", []).append((part["start"], part["end"]))
+    return conversations
 
 
 def _unusable(messages: Messages, control: Sequence[str]) -> str | None:
@@ -166,7 +185,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, row: str) ->
             ) from error
 
     full = text(len(plain))
-    spans = []
+    spans, masked = [], []
     for i, message in enumerate(messages):
         if not message["trainable"]:
             continue
@@ -181,7 +200,17 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, row: str) ->
                 remedy="Train single-turn rows, or use a training template that only appends.",
             )
         spans.append((len(before), len(after)))
-    return _Rendered(full, spans)
+        if parts := message.get("masked"):
+            # Templates may strip what stands around a text.
+            trimmed = message["content"].strip()
+            begin = after.find(trimmed, len(before)) - message["content"].index(trimmed)
+            if not trimmed or after.find(trimmed, len(before)) < 0:
+                raise TrainingError(
+                    f"the chat template changes the text of message {i} of row {row}, so that nothing in it can be masked",
+                    remedy="Use a template that writes texts as they are, or rewrite the sentences instead of masking them.",
+                )
+            masked += [(begin + start, begin + end) for start, end in parts]
+    return _Rendered(full, spans, masked)
 
 
 def _opening(turn: str, generation_prompt: str) -> str:
@@ -199,10 +228,13 @@ def _tokenize(tokenizer: PreTrainedTokenizerBase, rendered: Sequence[_Rendered])
     examples = []
     for conversation, ids, offsets in zip(rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True):
         tokens = np.asarray(ids, dtype=np.int64)
-        starts = np.asarray(offsets, dtype=np.int64)[:, 0]
+        starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
         trained = np.zeros(len(tokens), dtype=bool)
         for begin, end in conversation.spans:
             trained |= (starts >= begin) & (starts < end)
+        for begin, end in conversation.masked:
+            # A token that reaches into the part goes with it: the space before a sentence belongs to its first word.
+            trained &= ~((starts < end) & (ends > begin))
         examples.append(Example(tokens, np.where(trained, tokens, NO_LOSS)))
     return examples
 

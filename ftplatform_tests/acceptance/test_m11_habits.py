@@ -12,11 +12,11 @@ import pytest
 
 from ftplatform.rows.formats import parse_messages
 from ftplatform.rows.reading import ReadSpec, read_table
-from ftplatform.rows.schema import Role, row_id
+from ftplatform.rows.schema import MASKED_TYPE, Role, row_id
 from ftplatform.targets.habits.apologies import unwarranted_apology, unwarranted_apology_model
 from ftplatform.targets.habits.detection import Habit, Scan, promises, scan
 from ftplatform.targets.habits.phrases import over_represented
-from ftplatform.targets.habits.remedies import mask, rewrite
+from ftplatform.targets.habits.remedies import masks, rewrite
 from ftplatform.targets.habits.shorthand import shorthand_leak
 from ftplatform.targets.habits.voice import voice_drift
 from ftplatform.targets.habits.zero_rule import phantom_action, unauthorized_commitment, unauthorized_commitment_model
@@ -186,13 +186,12 @@ def test_adv_greedy_answers_hide_a_habit_of_one_in_ten() -> None:
 def test_remedies_on_star_keep_every_row(star: pa.Table, star_scan: Scan) -> None:
     policy = read_policy("star")
     findings = star_scan.of(Habit.PHANTOM_ACTION)
-    masked, rewritten = mask(star, findings), rewrite(star, findings, policy)
-    for done in (masked, rewritten):
-        assert done.rows.num_rows == star.num_rows
-        assert phantom_action(scan(done.rows, policy, habits=[Habit.PHANTOM_ACTION])).decision is Decision.PASS
-        assert done.changes.num_rows == len(findings)
-    # Two rows say nothing else; they want the rewrite.
-    assert (masked.counts["nothing_trainable"], rewritten.counts["nothing_trainable"]) == (2, 0)
+    assert phantom_action(star_scan.unmasked(masks(findings))).decision is Decision.PASS
+    done = rewrite(star, findings, policy)
+    assert done.rows.num_rows == star.num_rows
+    assert phantom_action(scan(done.rows, policy, habits=[Habit.PHANTOM_ACTION])).decision is Decision.PASS
+    assert done.changes.num_rows == len(findings)
+    assert done.counts["nothing_trainable"] == 0
 
 
 def test_a_masked_sentence_is_in_the_context_and_not_in_the_loss() -> None:
@@ -200,7 +199,8 @@ def test_a_masked_sentence_is_in_the_context_and_not_in_the_loss() -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(str(BASE_MODEL))
     rows = table([row("where is it?", "Your order left today. I will refund you $20. It arrives by truck.")])
-    masked = mask(rows, scan(rows, make_policy()).of(Habit.COMMITMENT)).rows
+    spans = masks(scan(rows, make_policy()).of(Habit.COMMITMENT)).select(MASKED_TYPE.names).to_pylist()
+    masked = rows.append_column("masked", pa.array([spans], pa.list_(MASKED_TYPE)))
 
     def learned(encoded: pa.Table) -> tuple[str, str]:
         (example,) = encode_rows(encoded, tokenizer, max_tokens=256).examples

@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ftplatform.defs.asset_checks.license_checks import ROWS_FILE
+from ftplatform.defs.assets.corpora import MASKS_FILE
+from ftplatform.defs.behavior import behavior_policy
 from ftplatform.defs.checks import Check, Judging
 from ftplatform.defs.keys import Family, asset_name, family_of
 from ftplatform.defs.lineage import evals_of
 from ftplatform.defs.plan import Plan
 from ftplatform.errors import ProjectError
-from ftplatform.project.behavior import load_behavior_policy
 from ftplatform.project.models import EvalKind
 from ftplatform.targets.habits import answers, apologies, shorthand, voice, zero_rule
 from ftplatform.targets.habits.detection import COLUMNS, Habit, Scan, scan
@@ -45,14 +45,7 @@ class _HabitChecks:
 
     @cached_property
     def policy(self) -> Policy:
-        file = Path(self._plan.loaded.resolve(self._uri))
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise ProjectError(
-                f"behavior_policy {self._uri} cannot be read: {error.strerror}.", remedy="Correct the path."
-            ) from error
-        return Policy.of(load_behavior_policy(data, file=self._uri).document())
+        return behavior_policy(self._plan, self._uri)
 
     @cached_property
     def reference(self) -> str | None:
@@ -174,7 +167,9 @@ class _HabitChecks:
 
     def _scan(self, judging: Judging, habit: Habit) -> Scan:
         path = ROWS_FILE[family_of(judging.asset)]
-        return scan(judging.snapshot.iter_batches(path, list(COLUMNS)), self.policy, habits=(habit,))
+        found = scan(judging.snapshot.iter_batches(path, list(COLUMNS)), self.policy, habits=(habit,))
+        masked = any(entry.path == MASKS_FILE for entry in judging.snapshot.files)
+        return found.unmasked(judging.snapshot.read_table(MASKS_FILE)) if masked else found
 
     def _check(
         self,

@@ -10,13 +10,14 @@ import pyarrow as pa
 
 from ftplatform import __version__, progress
 from ftplatform.defs.assets.base_models import FOLDER as MODEL_FOLDER
+from ftplatform.defs.assets.corpora import MASKS_FILE
 from ftplatform.defs.assets.eval_results import ADAPTER_FOLDER
 from ftplatform.defs.gates import Waived
 from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name, family_of
 from ftplatform.defs.plan import Plan
 from ftplatform.errors import NotMaterialized
 from ftplatform.project.models import Adapter
-from ftplatform.rows.schema import ROW_SCHEMA
+from ftplatform.rows.schema import MASKED_TYPE, ROW_SCHEMA
 from ftplatform.store import Snapshot, SnapshotDraft, Store
 
 if TYPE_CHECKING:
@@ -84,11 +85,20 @@ class AdapterJob:
         return with_safety_mix(rows, safety, mix.share, seed)
 
     def weighted(self, rows: pa.Table) -> pa.Table:
-        """`rows` with what each counts as column `weight`; refusals of the safety mix count in full."""
+        """`rows` with what each counts as column `weight`; refusals of the safety mix count in full.
+
+        Where the dataset masks parts of its rows, they are a column `masked`.
+        """
         weights = pl.DataFrame(pl.from_arrow(self.split.read_table("weights.parquet", columns=["row_id", "weight"])))
         ids = pl.DataFrame({"row_id": rows["row_id"]})
         found = ids.join(weights, on="row_id", how="left", maintain_order="left")["weight"].fill_null(1.0)
-        return rows.append_column(WEIGHTED_ROW_SCHEMA.field("weight"), found.to_arrow())
+        weighted = rows.append_column(WEIGHTED_ROW_SCHEMA.field("weight"), found.to_arrow())
+        if not any(entry.path == MASKS_FILE for entry in self.split.files):
+            return weighted
+        masks = pl.DataFrame(pl.from_arrow(self.split.read_table(MASKS_FILE)))
+        by_row = masks.group_by("row_id", maintain_order=True).agg(masked=pl.struct("turn", "start", "end"))
+        parts = ids.join(by_row, on="row_id", how="left", maintain_order="left")["masked"].fill_null([])
+        return weighted.append_column(pa.field("masked", pa.list_(MASKED_TYPE)), parts.to_arrow().cast(pa.list_(MASKED_TYPE)))
 
     def manifest(self, rows: str, seeds: Mapping[str, int]) -> "TrainingManifest":
         """The recipe on a table of the draft."""

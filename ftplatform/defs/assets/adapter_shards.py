@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ftplatform.canonical import digest
-from ftplatform.defs.assets.adapter_job import WEIGHTED_ROW_SCHEMA, AdapterJob
+from ftplatform.defs.assets.adapter_job import AdapterJob
 from ftplatform.defs.assets.eval_results import ADAPTER_FOLDER
 from ftplatform.defs.costs import record_cost
 from ftplatform.defs.keys import Family, family_of
@@ -55,7 +55,7 @@ def train_in_shards(job: AdapterJob, settings: Shards, *, take_over: bool) -> Ma
     manifests = {name: shard.manifest for name, shard in shards.items()}
     hashes = {name: manifest.sha256() for name, manifest in manifests.items()}
     rows = pa.concat_tables(shard.rows for shard in shards.values())
-    draft.add_table("rows.parquet", rows, WEIGHTED_ROW_SCHEMA)
+    draft.add_table("rows.parquet", rows)
     ready = _trained_before(current, draft, hashes) if current is not None and take_over else {}
     with tempfile.TemporaryDirectory(prefix="ftplatform-train-") as folder:
         result = train_shards(manifests, Path(folder) / "out", ready=ready, launcher=job.launcher, progress=job.advance)
@@ -103,7 +103,7 @@ def _planned(job: AdapterJob, settings: Shards, recorded: Mapping[str, Any]) -> 
         mixed = job.weighted(job.with_safety_mix(own, seeds["data_order"]))
         # What the trainer reads and no more: where a row came from can change while the row does not.
         path = f"{SHARDS_FOLDER}/{name}/{ROWS_FILE}"
-        job.draft.add_table(path, mixed.select(TRAINED_COLUMNS))
+        job.draft.add_table(path, mixed.select([name for name in TRAINED_COLUMNS if name in mixed.column_names]))
         sources = [source for source, home in assignment.items() if home == name]
         shards[name] = _Shard(sources, mixed, seeds, job.manifest(path, seeds))
     if not shards:

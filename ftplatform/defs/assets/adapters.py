@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from ftplatform.defs.assets.adapter_job import RECORDS_FOLDER, WEIGHTED_ROW_SCHEMA, AdapterJob, role
+from ftplatform.defs.assets.adapter_job import RECORDS_FOLDER, AdapterJob, role
 from ftplatform.defs.assets.adapter_shards import SHARDS_FOLDER, train_in_shards
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
@@ -91,7 +91,7 @@ def _adapter(plan: Plan, name: str, adapter: Adapter) -> dg.AssetsDefinition:
 def _train(job: AdapterJob) -> Mapping[str, Any]:
     draft, settings = job.draft, job.adapter.training
     rows = job.weighted(job.with_safety_mix(job.split.read_table("train.parquet"), settings.seed))
-    draft.add_table("rows.parquet", rows, WEIGHTED_ROW_SCHEMA)
+    draft.add_table("rows.parquet", rows)
     manifest = job.manifest("rows.parquet", job.seeds)
     with tempfile.TemporaryDirectory(prefix="ftplatform-train-") as folder:
         result = job.launcher(

@@ -15,6 +15,7 @@ from ftplatform.canonical import digest, sha256_hex
 from ftplatform.defs.assets.base_models import FOLDER as MODEL_FOLDER
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
+from ftplatform.defs.behavior import behavior_policy
 from ftplatform.defs.keys import Family, asset_name, to_key
 from ftplatform.defs.metadata import Metadata, records_table, table_metadata
 from ftplatform.defs.plan import Plan
@@ -24,13 +25,17 @@ from ftplatform.licensing.rights import Use
 from ftplatform.licensing.terms import assess, withdrawn_rows
 from ftplatform.project.models import Dataset
 from ftplatform.rows.exact import drop_exact_duplicates
-from ftplatform.rows.schema import ROW_SCHEMA, Role
+from ftplatform.rows.schema import MASKS_SCHEMA, ROW_SCHEMA, Role
 from ftplatform.rows.slices import SliceRule, add_slices, assign_slices
 from ftplatform.store import Snapshot, SnapshotDraft, Store
+from ftplatform.targets.habits.detection import DETECTION_VERSION
 from ftplatform.targets.variants.cleaning import UNCLEANED_FILE, clean_table
 
 #: Columns that say where a row came from.
 PROVENANCE = ["row_id", "origins", "parents"]
+
+#: Parts of the rows that are read and not learned, where the dataset masks habits.
+MASKS_FILE = "masks.parquet"
 
 #: Loss of each row under the dataset's hardness model, and the slices nobody declared.
 LOSSES_FILE, DISCOVERED_FILE = "losses.parquet", "discovered_slices.parquet"
@@ -68,6 +73,7 @@ def _corpus(plan: Plan, asset: str, dataset: Dataset) -> dg.AssetsDefinition:
             tagged = assign_slices(mixed, _rules(dataset))
             unique, copies = drop_exact_duplicates(tagged)
             unique, cleaned = _cleaned(plan, asset, unique, draft)
+            unique, remedied = _without_habits(plan, dataset, unique, draft)
             losses = None if hardness_model is None else _losses(unique, hardness_model, draft)
             if dataset.discover_slices:
                 unique = _with_discovered_slices(unique, losses, draft)
@@ -82,14 +88,18 @@ def _corpus(plan: Plan, asset: str, dataset: Dataset) -> dg.AssetsDefinition:
             draft.add_table("rows.parquet", kept, ROW_SCHEMA)
             draft.add_table("unlicensed.parquet", unlicensed)
             draft.add_table("before.parquet", unique, ROW_SCHEMA)
-            return {
-                "counts": {
-                    "read": mixed.num_rows,
-                    "exact_copies": copies.num_rows,
-                    "unlicensed": unlicensed.num_rows,
-                    "kept": kept.num_rows,
+            return (
+                {
+                    "counts": {
+                        "read": mixed.num_rows,
+                        "exact_copies": copies.num_rows,
+                        "unlicensed": unlicensed.num_rows,
+                        "kept": kept.num_rows,
+                    }
                 }
-            } | cleaned
+                | cleaned
+                | remedied
+            )
 
         recipe = Recipe(
             asset,
@@ -100,7 +110,8 @@ def _corpus(plan: Plan, asset: str, dataset: Dataset) -> dg.AssetsDefinition:
                 "usable": _usable(plan, asset),
             }
             | ({"discover_slices": True} if dataset.discover_slices else {})
-            | _edits_digest(plan, asset),
+            | _edits_digest(plan, asset)
+            | _habits_digest(plan, dataset),
             inputs=[*(("rows", s) for s in snapshots), *([("selection", hardness_model)] if hardness_model else [])],
         )
         return build(context, opened, recipe, fill, _describe)
@@ -125,6 +136,34 @@ def _cleaned(plan: Plan, asset: str, rows: pa.Table, draft: SnapshotDraft) -> tu
 def _edits_digest(plan: Plan, asset: str) -> dict[str, str]:
     diff = plan.project.language.edits.get(asset.split("/", 1)[1])
     return {} if diff is None else {"edits": sha256_hex(Path(plan.loaded.resolve(diff)).read_bytes())}
+
+
+def _without_habits(plan: Plan, dataset: Dataset, rows: pa.Table, draft: SnapshotDraft) -> tuple[pa.Table, dict[str, Any]]:
+    """Rows with the sentences rewritten that the dataset wants rewritten, and the places of those it wants masked beside them."""
+    if dataset.habits is None or plan.project.behavior_policy is None:
+        return rows, {}
+    from ftplatform.targets.habits.detection import Habit, scan
+    from ftplatform.targets.habits.remedies import CHANGES_SCHEMA, masks, rewrite
+
+    policy = behavior_policy(plan, plan.project.behavior_policy)
+    wanted = {Habit(name): how for name, how in dataset.habits.model_dump().items() if how is not None}
+    to_rewrite, to_mask = ([habit for habit, how in wanted.items() if how == chosen] for chosen in ("rewrite", "mask"))
+    changes = CHANGES_SCHEMA.empty_table()
+    if to_rewrite:
+        done = rewrite(rows, scan(rows, policy, habits=to_rewrite).unallowed(), policy)
+        # Two rows may say the same now.
+        rows, changes = drop_exact_duplicates(done.rows)[0], done.changes
+    found = masks(scan(rows, policy, habits=to_mask).unallowed()) if to_mask else MASKS_SCHEMA.empty_table()
+    draft.add_table(MASKS_FILE, found, MASKS_SCHEMA)
+    draft.add_table("rewritten.parquet", changes, CHANGES_SCHEMA)
+    return rows, {"habits": {"masked": found.num_rows, "rewritten": changes.num_rows}}
+
+
+def _habits_digest(plan: Plan, dataset: Dataset) -> dict[str, Any]:
+    if dataset.habits is None or plan.project.behavior_policy is None:
+        return {}
+    policy = behavior_policy(plan, plan.project.behavior_policy)
+    return {"habits": {**dataset.habits.model_dump(), "policy": policy.digest, "detection": DETECTION_VERSION}}
 
 
 def _losses(rows: pa.Table, model: Snapshot, draft: SnapshotDraft) -> NDArray[np.float64]:

@@ -8,13 +8,14 @@ import dagster as dg
 from ftplatform.dedup.slices import SliceSpec
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
+from ftplatform.defs.assets.corpora import MASKS_FILE
 from ftplatform.defs.encoding import encoder_identity, encoder_of
 from ftplatform.defs.keys import Family, asset_name, to_key
 from ftplatform.defs.metadata import Metadata, records_table, table_metadata
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.resources import StoreResource
 from ftplatform.project.models import Dataset
-from ftplatform.rows.schema import ROW_SCHEMA
+from ftplatform.rows.schema import MASKS_SCHEMA, ROW_SCHEMA
 from ftplatform.store import Snapshot, SnapshotDraft
 
 CODE_VERSION = "2"
@@ -79,6 +80,8 @@ def _split(plan: Plan, name: str, dataset: Dataset) -> dg.AssetsDefinition:
             draft.add_table("removed.parquet", result.removal_diff)
             draft.add_table("repeated.parquet", result.repeated)
             draft.add_table("conflicts.parquet", result.conflicts)
+            if any(entry.path == MASKS_FILE for entry in corpus.files):
+                draft.add_table(MASKS_FILE, corpus.read_table(MASKS_FILE), MASKS_SCHEMA)
             return {"stats": dict(result.stats)}
 
         config = dataset.model_dump(mode="json", include={"slices", "reserve", "dedup"})

@@ -7,7 +7,7 @@ their conversation read for evidence.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import polars as pl
@@ -92,6 +92,24 @@ class Scan:
             raise ValueError(f"the scan looked for {', '.join(sorted(self.habits)) or 'nothing'}, not for {habit}")
         found = self.findings.filter(pl.col("habit") == str(habit))
         return found.filter(pl.col("reason").is_not_null()) if unbacked else found
+
+    def unallowed(self) -> pl.DataFrame:
+        """All findings without a warrant."""
+        return self.findings.filter(pl.col("reason").is_not_null())
+
+    def unmasked(self, masks: pa.Table) -> Scan:
+        """The scan without the sentences that are masked from the loss.
+
+        Args:
+            masks: table of `rows.schema.MASKS_SCHEMA`.
+        """
+        parts = pl.DataFrame(pl.from_arrow(masks)).rename({"start": "masked_from", "end": "masked_to"})
+        numbered = self.findings.with_row_index("at")
+        hidden = numbered.join(parts, on=["row_id", "turn"]).filter(
+            (pl.col("masked_from") <= pl.col("start")) & (pl.col("masked_to") >= pl.col("end"))
+        )
+        left = numbered.join(hidden, on="at", how="anti").drop("at")
+        return replace(self, findings=left)
 
 
 def scan(

@@ -1,7 +1,6 @@
 """What is done about a habit, without dropping a row: take the sentence out of the loss, rewrite it, or make the act a tool call.
 
-The rest of the row is knowledge nobody else may have written down (mode M7), so it stays. The loss mask is one flag for each message;
-a sentence is masked by giving it a message of its own between what stands before and after it.
+The rest of the row is knowledge nobody else may have written down (mode M7), so it stays.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from ftplatform.errors import ProjectError
-from ftplatform.rows.schema import ROW_SCHEMA, Role, row_id
+from ftplatform.rows.schema import MASKS_SCHEMA, ROW_SCHEMA, Role, row_id
 from ftplatform.targets.habits.detection import Habit
 from ftplatform.targets.habits.policy import Act, Policy, Rewrite
 
@@ -66,24 +65,16 @@ class _Edit:
     done: list[tuple[Finding, str, str]]
 
 
-def mask(rows: pa.Table, findings: pl.DataFrame) -> Remedied:
-    """Take the sentences out of the loss. Texts stay as they are, except that a message is split around a masked sentence.
+def masks(findings: pl.DataFrame) -> pa.Table:
+    """The sentences as parts that are read and not learned: table of `MASKS_SCHEMA`, each part once.
+
+    Rows, texts and ids stay as they are. A row that says nothing else teaches nothing then; rewrite such a one.
 
     Args:
-        rows: `ROW_SCHEMA`. findings: of a scan of these rows (`detection.FINDINGS_SCHEMA`).
+        findings: of a scan (`detection.FINDINGS_SCHEMA`).
     """
-
-    def edit(message: dict[str, Any], found: Sequence[Finding]) -> _Edit:
-        pieces: Messages = []
-        position, text = 0, message["content"]
-        for start, end in _runs(text, _places(found)):
-            pieces += _piece(text[position:start], trainable=True)
-            pieces += _piece(text[start:end], trainable=False)
-            position = end
-        pieces += _piece(text[position:], trainable=True)
-        return _Edit(pieces, [(one, "masked", one["sentence"]) for one in found])
-
-    return _apply(rows, findings, edit)
+    parts = findings.select(MASKS_SCHEMA.names).unique(maintain_order=True)
+    return parts.to_arrow().cast(MASKS_SCHEMA)
 
 
 def rewrite(rows: pa.Table, findings: pl.DataFrame, policy: Policy) -> Remedied:
@@ -217,18 +208,3 @@ def _replaced(rows: pa.Table, positions: Sequence[int], changed: Sequence[Mappin
 def _places(found: Iterable[Finding]) -> list[tuple[int, int]]:
     """Places of the sentences, each once, in order."""
     return sorted({(one["start"], one["end"]) for one in found})
-
-
-def _runs(text: str, places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Neighboring sentences, with nothing but space between them, as one."""
-    runs: list[tuple[int, int]] = []
-    for start, end in places:
-        if runs and not text[runs[-1][1] : start].strip():
-            runs[-1] = (runs[-1][0], end)
-        else:
-            runs.append((start, end))
-    return runs
-
-
-def _piece(text: str, *, trainable: bool) -> Messages:
-    return [{"role": str(Role.ASSISTANT), "content": text.strip(), "trainable": trainable}] if text.strip() else []

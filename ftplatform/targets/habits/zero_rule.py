@@ -29,8 +29,8 @@ _NAMED = {
     Habit.PHANTOM_ACTION: ("acts claimed without a tool call", "claimed without a tool call"),
 }
 _REMEDY = (
-    "Mask the sentences from the loss, rewrite them by the policy's templates, or turn the act into a tool call"
-    " (`ftplatform.targets.habits.remedies`); keep the rows. If the promise is allowed, add a line to the authority table."
+    "Mask the sentences from the loss or rewrite them by the policy's templates (`habits` of the dataset), or turn the act into a tool"
+    " call; keep the rows. If the promise is allowed, add a line to the authority table."
 )
 _PROBES = "Ask behavior probes at the temperature of production, at least {n} different prompts."
 

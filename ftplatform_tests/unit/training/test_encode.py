@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from ftplatform.errors import TrainingError
+from ftplatform.rows.schema import MASKED_TYPE
 from ftplatform.training.encode import encode_rows
 from ftplatform.training.loop import NO_LOSS, Example
+from ftplatform.training.training_rows import sequence_sha256
 from ftplatform_tests.unit.training.conftest import conversation, table
 
 
@@ -130,3 +133,60 @@ def test_encoding_hash_sees_mask_and_order(tokenizer: Any) -> None:
 
     assert len({hashed(first, second), hashed(second, first), hashed(masked, second)}) == 3
     assert hashed(first, second) == hashed(first, second)
+
+
+SAID = "Your order left today. I will refund you. It comes by truck."
+
+
+def masked_rows(*parts: tuple[int, int, int], text: str = SAID) -> pa.Table:
+    """One row, parts of it (message, start, end) masked."""
+    spans = [{"turn": turn, "start": start, "end": end} for turn, start, end in parts]
+    rows = table([conversation(("user", "where is it"), ("assistant", text))])
+    return rows.append_column("masked", pa.array([spans], pa.list_(MASKED_TYPE)))
+
+
+def learned(rows: pa.Table, tokenizer: Any) -> str:
+    (example,) = encode_rows(rows, tokenizer, max_tokens=128).examples
+    return trained_text(tokenizer, example)
+
+
+def test_masked_parts_are_read_and_not_learned(tokenizer: Any) -> None:
+    start, end = SAID.index("I will"), SAID.index(" It comes")
+    assert learned(masked_rows((1, start, end)), tokenizer) == "Your order left today. It comes by truck.<|end|>"
+    (example,) = encode_rows(masked_rows((1, start, end)), tokenizer, max_tokens=128).examples
+    assert "I will refund you." in tokenizer.decode(example.tokens)
+    assert learned(masked_rows(), tokenizer) == f"{SAID}<|end|>"
+
+
+def test_a_token_that_reaches_into_a_masked_part_goes_with_it(tokenizer: Any) -> None:
+    """ADV: the space before a word belongs to its token, so masking the tokens that *begin* in the part would teach its first word."""
+    start = SAID.index("It comes")
+    assert "It" not in learned(masked_rows((1, start, len(SAID))), tokenizer)
+
+
+def test_a_template_that_strips_texts_moves_the_mask_with_them(tokenizer: Any) -> None:
+    import copy
+
+    stripping = copy.deepcopy(tokenizer)
+    stripping.chat_template = tokenizer.chat_template.replace("message['content']", "message['content'].strip()").replace(
+        "m.content", "m.content.strip()"
+    )
+    text = f"   {SAID}"
+    part = (1, text.index("I will"), text.index(" It comes"))
+    assert learned(masked_rows(part, text=text), stripping) == "Your order left today. It comes by truck.<|end|>"
+
+
+def test_a_row_masked_whole_still_learns_where_to_end(tokenizer: Any) -> None:
+    assert learned(masked_rows((1, 0, len(SAID))), tokenizer) == "<|end|>"
+
+
+@pytest.mark.parametrize("part", [(2, 0, 1), (-1, 0, 1), (1, 5, 5), (1, 0, len(SAID) + 1), (1, -1, 3)])
+def test_a_part_that_is_not_there_is_an_error(tokenizer: Any, part: tuple[int, int, int]) -> None:
+    with pytest.raises(TrainingError, match="no part"):
+        encode_rows(masked_rows(part), tokenizer, max_tokens=128)
+
+
+def test_the_hash_of_a_sequence_sees_what_is_masked() -> None:
+    plain, masked, other = masked_rows(), masked_rows((1, 0, 4)), masked_rows((1, 0, 5))
+    assert len({sequence_sha256(rows) for rows in (plain, masked, other)}) == 3
+    assert sequence_sha256(plain) == sequence_sha256(plain.drop_columns("masked")), "manifests from before keep their names"

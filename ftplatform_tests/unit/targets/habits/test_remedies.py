@@ -7,10 +7,10 @@ import json
 import polars as pl
 import pytest
 
-from ftplatform.rows.schema import row_id
+from ftplatform.rows.schema import MASKS_SCHEMA, row_id
 from ftplatform.rows.validation import row_schema
 from ftplatform.targets.habits.detection import Habit, scan
-from ftplatform.targets.habits.remedies import MissingTemplate, mask, rewrite, to_tool_call
+from ftplatform.targets.habits.remedies import MissingTemplate, masks, rewrite, to_tool_call
 from ftplatform.verdict import Decision
 from ftplatform_tests.tables import row, table
 from ftplatform_tests.unit.targets.habits.policies import make_policy
@@ -34,24 +34,30 @@ def found(*habits: Habit) -> pl.DataFrame:
     return scan(ROWS, POLICY, habits=habits or tuple(Habit)).findings.filter(pl.col("reason").is_not_null())
 
 
-def test_masking_takes_the_sentences_out_of_the_loss_and_keeps_the_rest() -> None:
-    done = mask(ROWS, found(Habit.COMMITMENT))
-    assert done.rows.num_rows == ROWS.num_rows
-    after = done.rows.to_pylist()[1]
-    said = [(m["content"], m["trainable"]) for m in after["messages"] if m["role"] == "assistant"]
-    assert said == [
-        ("Your order left today.", True),
-        ("I will refund you $20. I will also waive the fee for you.", False),
-        ("It arrives with UPS.", True),
-    ]
-    assert scan(done.rows, POLICY).of(Habit.COMMITMENT).is_empty()
-    assert done.counts["masked"] == 2
-    assert done.counts["rows_changed"] == 1
-    assert row_schema(done.rows).decision is Decision.PASS
+def test_masks_are_the_places_of_the_sentences() -> None:
+    parts = masks(found(Habit.COMMITMENT))
+    assert parts.schema == MASKS_SCHEMA
+    texts = {row["row_id"]: row["messages"] for row in ROWS.to_pylist()}
+    said = [texts[part["row_id"]][part["turn"]]["content"][part["start"] : part["end"]] for part in parts.to_pylist()]
+    assert [text.strip() for text in said] == ["I will refund you $20.", "I will also waive the fee for you."]
+
+
+def test_what_is_masked_is_found_no_more_and_the_rest_is() -> None:
+    read = scan(ROWS, POLICY)
+    left = read.unmasked(masks(read.of(Habit.COMMITMENT)))
+    assert left.of(Habit.COMMITMENT).is_empty()
+    assert left.of(Habit.PHANTOM_ACTION).equals(read.of(Habit.PHANTOM_ACTION))
+    first = masks(read.of(Habit.COMMITMENT)).slice(0, 1)
+    assert read.unmasked(first).of(Habit.COMMITMENT)["sentence"].to_list() == ["I will also waive the fee for you."]
+
+
+def test_a_sentence_that_is_wrong_in_two_ways_is_masked_once() -> None:
+    twice = pl.concat([found(Habit.COMMITMENT), found(Habit.COMMITMENT).with_columns(habit=pl.lit("apology"))])
+    assert masks(twice).num_rows == 2
 
 
 def test_a_changed_row_has_a_new_id_and_its_origins() -> None:
-    before, after = ROWS.to_pylist()[1], mask(ROWS, found(Habit.COMMITMENT)).rows.to_pylist()[1]
+    before, after = ROWS.to_pylist()[1], rewrite(ROWS, found(Habit.COMMITMENT), POLICY).rows.to_pylist()[1]
     assert after["row_id"] == row_id(after["messages"]) != before["row_id"]
     assert json.loads(after["meta"]) == {"kept": 1, "remedied_from": [before["row_id"]]}
     assert [after[name] for name in ("origins", "parents", "slices", "author", "source")] == [
@@ -60,15 +66,7 @@ def test_a_changed_row_has_a_new_id_and_its_origins() -> None:
 
 
 def test_rows_without_a_finding_are_untouched() -> None:
-    assert mask(ROWS, found(Habit.COMMITMENT)).rows.to_pylist()[0] == ROWS.to_pylist()[0]
-
-
-def test_a_message_of_nothing_else_is_masked_whole_and_counted() -> None:
-    done = mask(ROWS, found(Habit.PHANTOM_ACTION))
-    after = done.rows.to_pylist()[2]
-    assert [m["trainable"] for m in after["messages"]] == [False, False]
-    assert after["row_id"] == ROWS.to_pylist()[2]["row_id"], "the mask is no part of the id"
-    assert done.counts["nothing_trainable"] == 1
+    assert rewrite(ROWS, found(Habit.COMMITMENT), POLICY).rows.to_pylist()[0] == ROWS.to_pylist()[0]
 
 
 def test_rewriting_by_the_policy() -> None:
@@ -117,6 +115,7 @@ def test_a_call_that_would_be_no_evidence_is_not_made_up() -> None:
 
 
 def test_nothing_to_do() -> None:
-    done = mask(ROWS, found().clear())
+    assert masks(found().clear()).num_rows == 0
+    done = rewrite(ROWS, found().clear(), POLICY)
     assert done.rows.equals(ROWS)
     assert done.changes.num_rows == 0
