@@ -235,11 +235,16 @@ def _line(change: MetricChange, adjusted: float, worse: bool) -> dict[str, Any]:
         "metric": excerpt(change.metric, 80),
         "n": change.n,
         "n_required": change.n_required,
-        "base": change.base,
-        "tuned": change.tuned,
-        "loss": change.loss,
-        "loss_low": change.low,
-        "loss_high": change.high,
-        "p_adjusted": adjusted,
+        **{
+            name: round(value, 4)
+            for name, value in {
+                "base": change.base,
+                "tuned": change.tuned,
+                "loss": change.loss,
+                "loss_low": change.low,
+                "loss_high": change.high,
+                "p_adjusted": adjusted,
+            }.items()
+        },
         "worse": worse,
     }
