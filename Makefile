@@ -10,7 +10,9 @@ demo: $(VENV)/.installed  ## runs the bundled project end to end and prints the 
 	$(BIN)/ftplatform demo
 
 # A file stays on one worker, in its own order: the tests of a file share what its first test built. The slow files come first.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# One worker a core, from two to four: each grows to 3 GB of models and tables.
+WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); [ $$cores -gt 4 ] && cores=4; [ $$cores -lt 2 ] && cores=2; echo $$cores)
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.test-installed  ## everything: lint, types, unit, graph, integration, acceptance, browser
 	PYTHON=$(BIN)/python bash deploy/ensure_chromium.sh

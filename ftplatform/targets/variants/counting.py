@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from ftplatform import progress
-from ftplatform.targets.variants.words import Rows, batches, plain, prose, target_turns, words
+from ftplatform.rows.schema import Role
+from ftplatform.rows.turns import turns
+from ftplatform.targets.variants.words import Rows, batches, compared, plain, prose, target_turns, words
 
 #: Distinct (word, count) lines that may wait to be summed; 2 million take some 100 MB.
 _PENDING = 2_000_000
@@ -42,10 +45,10 @@ def count_words(rows: Rows) -> WordCounts:
     """
     forms = _Sums("form")
     authors = _Sums("author")
-    turns, done = 0, 0
+    spoken, done = 0, 0
     for table in batches(rows):
         said = target_turns(table)
-        turns, done = turns + len(said), done + table.num_rows
+        spoken, done = spoken + len(said), done + table.num_rows
         authors.add(said.group_by("author").agg(count=pl.len()))
         written = said.lazy().select(form=words(prose(pl.col("text")))).explode("form").drop_nulls()
         counted = written.group_by("form").agg(count=pl.len()).collect()
@@ -53,7 +56,17 @@ def count_words(rows: Rows) -> WordCounts:
         progress.advance("words of the targets", done)
     counted = forms.total().with_columns(word=pl.col("form").str.to_lowercase())
     by_author = authors.total().rename({"count": "turns"})
-    return WordCounts(counted.select("form", "word", "count"), by_author, turns, int(counted["count"].sum()))
+    return WordCounts(counted.select("form", "word", "count"), by_author, spoken, int(counted["count"].sum()))
+
+
+def used_by_users(rows: Rows, wanted: Sequence[str]) -> set[str]:
+    """Which of some words (lower case) stand in user turns."""
+    found: set[str] = set()
+    for table in batches(rows):
+        asked = pl.DataFrame({"text": turns(table, Role.USER)["content"]})
+        used = asked.lazy().select(word=compared(pl.col("text"))).explode("word").filter(pl.col("word").is_in(list(wanted)))
+        found.update(used.unique().collect()["word"].to_list())
+    return found
 
 
 class _Sums:

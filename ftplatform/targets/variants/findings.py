@@ -14,7 +14,7 @@ from string import ascii_lowercase
 import polars as pl
 
 from ftplatform.statistics.intervals import wilson
-from ftplatform.targets.variants.counting import WordCounts, count_words
+from ftplatform.targets.variants.counting import WordCounts, count_words, used_by_users
 from ftplatform.targets.variants.lexicon import Lexicon
 from ftplatform.targets.variants.neighbors import LONG, neighbors
 from ftplatform.targets.variants.occurrences import Occurrences, find_occurrences
@@ -62,8 +62,8 @@ class Findings:
     Attributes:
         variants: variant (lower case, or as written for `Kind.CASE`), partner (as it should be written), kind, distance, count,
             partner_count, share, low, high, confirmed; confirmed ones first, then the largest lower bound. Not confirmed is what
-            slips seldom make: another first letter, or more uses than the partner has in a short word or two edits away. Most of
-            these are words that the list lacks.
+            slips seldom make: another first letter, more uses than the partner has in a short word or two edits away, or a word
+            that users write too while nobody writes the partner. Most of these are words that the list lacks.
         names: unknown words close to a known one that were taken for names or acronyms: word, count.
         occurrences: where the suspects are, `word` being the variant. counts: of all words.
     """
@@ -115,8 +115,22 @@ def find_variants(rows: Rows, lexicon: Lexicon, limits: Limits | None = None) ->
     of_glossary = pl.col("kind").is_in([str(kind) for kind in OF_GLOSSARY])
     variants = judged.filter(of_glossary | ~pl.col("variant").is_in(names["word"].implode()))
     variants = variants.with_columns(confirmed=of_glossary | _is_misspelling(pl.col("variant"), pl.col("partner")))
+    variants = variants.with_columns(confirmed=pl.col("confirmed") & ~pl.col("variant").is_in(_subjects(rows, variants)))
     ordered = variants.sort(["confirmed", "low", "count", "variant"], descending=[True, True, True, False])
     return Findings(ordered, names, occurrences, counts)
+
+
+def _subjects(rows: Rows, variants: pl.DataFrame) -> list[str]:
+    """Variants without a partner in the targets that users write as well, and never the partner: what these people talk about.
+
+    A team that always writes "definately" still has users who write "definitely"; nobody who writes of clownfish writes "clownish".
+    """
+    alone = variants.filter(pl.col("confirmed") & (pl.col("kind") == Kind.DICTIONARY) & (pl.col("partner_count") == 0))
+    if alone.is_empty():
+        return []
+    used = used_by_users(rows, [*alone["variant"], *alone["partner"].str.to_lowercase()])
+    pairs = alone.select("variant", pl.col("partner").str.to_lowercase()).iter_rows()
+    return [variant for variant, partner in pairs if variant in used and partner not in used]
 
 
 def _close(counts: WordCounts, lexicon: Lexicon, limits: Limits) -> pl.DataFrame:

@@ -47,6 +47,22 @@ def test_slips_are_no_findings(right: int, wrong: int) -> None:
     assert target_variant_share(corpus(right, wrong), LEXICON).decision is Decision.PASS
 
 
+@pytest.mark.parametrize(
+    ("variant", "asked", "decision"),
+    [
+        ("clownfish", "how many clownfish are there", Decision.WARN),  # the list lacks the word, and "clownish" is close
+        ("definately", "is it definitely there", Decision.FAIL),
+        ("definately", "is it there", Decision.FAIL),
+        ("definately", "is it definately there", Decision.WARN),
+    ],
+)
+def test_a_word_whose_partner_nobody_writes_is_judged_by_what_users_write(variant: str, asked: str, decision: Decision) -> None:
+    """ADV: distance, count and share are those of a misspelling, also where the word is what everybody talks about."""
+    said = [row(f"{asked}, {i}", f"There are {variant} in tank {i}.") for i in range(7)]
+    plain = answers(*(f"Tank {i} is closed." for i in range(TURNS_REQUIRED)))
+    assert target_variant_share(table([*said, *plain]), LEXICON).decision is decision
+
+
 def test_too_little_is_no_pass() -> None:
     assert target_variant_share(table([]), LEXICON).decision is Decision.INSUFFICIENT_EVIDENCE
     assert target_variant_share(corpus(TURNS_REQUIRED - 1, 0), LEXICON).decision is Decision.INSUFFICIENT_EVIDENCE
