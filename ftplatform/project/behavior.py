@@ -6,7 +6,6 @@ Read like the project file itself: every value is text with a line, nothing unkn
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -15,6 +14,7 @@ from ftplatform.project.credentials import shown
 from ftplatform.project.fields import Model, Name
 from ftplatform.project.problems import KeyPath, Problem, ProjectFileError, nearest
 from ftplatform.project.yaml_source import YamlDocument, parse_yaml
+from ftplatform.targets.habits.policy import Act, CommitmentKind
 
 _AMOUNT = re.compile(r"\d{1,12}(?:\.\d{1,4})? [A-Z]{3}")
 
@@ -29,27 +29,6 @@ Amount = Annotated[str, AfterValidator(_amount)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Pattern = Annotated[str, Field(min_length=1, max_length=500)]
 ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,100}$")]
-
-
-class CommitmentKind(StrEnum):
-    """What can be promised."""
-
-    MONEY = "money"
-    CREDIT = "credit"
-    WAIVER = "waiver"
-    DEADLINE = "deadline"
-
-
-class Act(StrEnum):
-    """What a call of a tool is evidence of."""
-
-    ESCALATION = "escalation"
-    TICKET = "ticket"
-    CALLBACK = "callback"
-    BOOKING = "booking"
-    CANCELLATION = "cancellation"
-    PAYMENT = "payment"
-    OTHER = "other"
 
 
 class AuthorityLine(Model):

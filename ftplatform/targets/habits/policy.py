@@ -20,7 +20,7 @@ FAILURE = r"(?i)^\W*(?:error|failed|failure|invalid)\b"
 
 
 class CommitmentKind(StrEnum):
-    """What is promised."""
+    """What can be promised."""
 
     MONEY = "money"
     CREDIT = "credit"
@@ -29,7 +29,10 @@ class CommitmentKind(StrEnum):
 
 
 class Act(StrEnum):
-    """What is said to have been done. `PAYMENT` is money, credit or a waiver; `OTHER` is anything that has no name here."""
+    """What is said to have been done, and what a call of a tool is evidence of.
+
+    `PAYMENT` is money, credit or a waiver; `OTHER` is anything that has no name here.
+    """
 
     ESCALATION = "escalation"
     TICKET = "ticket"

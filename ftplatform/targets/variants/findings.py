@@ -123,9 +123,11 @@ def find_variants(rows: Rows, lexicon: Lexicon, limits: Limits | None = None) ->
 def _subjects(rows: Rows, variants: pl.DataFrame) -> list[str]:
     """Variants without a partner in the targets that users write as well, and never the partner: what these people talk about.
 
-    A team that always writes "definately" still has users who write "definitely"; nobody who writes of clownfish writes "clownish".
+    A team that always writes "definately" still has users who write "definitely"; nobody who writes of clownfish writes "clownish". What
+    only slips make ("accomodate") is one, whoever else makes it.
     """
-    alone = variants.filter(pl.col("confirmed") & (pl.col("kind") == Kind.DICTIONARY) & (pl.col("partner_count") == 0))
+    slip = _is_slip(pl.col("variant"), pl.col("partner"))
+    alone = variants.filter(pl.col("confirmed") & ~slip & (pl.col("kind") == Kind.DICTIONARY) & (pl.col("partner_count") == 0))
     if alone.is_empty():
         return []
     used = used_by_users(rows, [*alone["variant"], *alone["partner"].str.to_lowercase()])
@@ -195,15 +197,20 @@ def _is_misspelling(word: pl.Expr, partner: pl.Expr) -> pl.Expr:
     Typical is one edit: an apostrophe or half of a double letter left out, letters doubled or swapped, a vowel for another, any edit
     of a long word, which has few neighbors by accident. Only swaps touch the first letter.
     """
+    vowels = [text.str.replace_all("[aeiouy]", "a") for text in (word, partner)]
+    vowel = (vowels[0] == vowels[1]) & (word.str.len_chars() > 4)
+    typical = (pl.col("distance") == 1) & (vowel | (word.str.len_chars() >= LONG))
+    same_start = word.str.slice(0, 1) == partner.str.slice(0, 1)
+    return _is_slip(word, partner) | (same_start & (typical | (pl.col("share") <= 0.5)))
+
+
+def _is_slip(word: pl.Expr, partner: pl.Expr) -> pl.Expr:
+    """One edit that hardly makes another word: letters swapped, or doubled, halved or without their apostrophe."""
     singled = [text.str.replace_all("'", "", literal=True) for text in (word, partner)]
     for letter in ascii_lowercase:
         singled = [text.str.replace_all(f"{letter}{letter}+", letter) for text in singled]
-    vowels = [text.str.replace_all("[aeiouy]", "a") for text in (word, partner)]
-    vowel = (vowels[0] == vowels[1]) & (word.str.len_chars() > 4)
-    swapped = (pl.col("distance") == 1) & _same_letters(word, partner)
-    typical = (pl.col("distance") == 1) & ((singled[0] == singled[1]) | vowel | (word.str.len_chars() >= LONG))
     same_start = word.str.slice(0, 1) == partner.str.slice(0, 1)
-    return swapped | (same_start & (typical | (pl.col("share") <= 0.5)))
+    return (pl.col("distance") == 1) & (_same_letters(word, partner) | (same_start & (singled[0] == singled[1])))
 
 
 def _same_letters(a: pl.Expr, b: pl.Expr) -> pl.Expr:

@@ -54,6 +54,7 @@ def test_slips_are_no_findings(right: int, wrong: int) -> None:
         ("definately", "is it definitely there", Decision.FAIL),
         ("definately", "is it there", Decision.FAIL),
         ("definately", "is it definately there", Decision.WARN),
+        ("accomodation", "is there accomodation", Decision.FAIL),  # doubled letters halved: no other word, whoever writes it
     ],
 )
 def test_a_word_whose_partner_nobody_writes_is_judged_by_what_users_write(variant: str, asked: str, decision: Decision) -> None:
