@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dagster._core.storage.defs_state.base import DefsStateStorage
 from hypothesis import settings
 
 # Two processes with two OpenMP threads each on two cores run several times slower than one thread each.
@@ -14,13 +15,27 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 # A busy machine makes single examples slow; what counts is whether they hold.
-settings.register_profile("ftplatform", deadline=None)
+# A verdict on a commit must not depend on the draw; `--hypothesis-profile=explore` looks for new examples.
+settings.register_profile("ftplatform", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
 settings.load_profile("ftplatform")
 
 #: Fixtures of a real S3 API: `s3_server`, `prefix`, `proxy`.
 pytest_plugins = ["ftplatform_tests.s3"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_instance_stays_entered() -> Iterator[None]:
+    """Each module starts and ends without a current Dagster instance.
+
+    A sensor or schedule context that is not closed leaves its instance entered until it is garbage-collected, which then
+    puts back whatever was current before: definitions of any later module load from an instance that is gone.
+    """
+    assert DefsStateStorage.get() is None, "an earlier module left a Dagster instance entered: close its contexts with `with`"
+    yield
+    assert DefsStateStorage.get() is None, "this module left a Dagster instance entered: close its contexts with `with`"
 
 
 @pytest.fixture(scope="session")

@@ -34,8 +34,8 @@ def tick(plan, instance, name: str, cursor: str | None):
     definitions = build_defs(plan.loaded)
     sensor = definitions.get_repository_def().get_sensor_def(name)
     resources = {"store": StoreResource(url=plan.store_url)}
-    context = dg.build_sensor_context(instance=instance, definitions=definitions, cursor=cursor, resources=resources)
-    return sensor.evaluate_tick(context)
+    with dg.build_sensor_context(instance=instance, definitions=definitions, cursor=cursor, resources=resources) as context:
+        return sensor.evaluate_tick(context)
 
 
 def test_the_night_judges_everything_and_materializes_nothing(built):

@@ -54,14 +54,16 @@ def test_run_checks_schedule_and_sensor(instance, postgres_url, tmp_path, monkey
     schedule = repository.get_schedule_def("nightly")
     resources = {"store": StoreResource(url=plan.store_url)}
     now = datetime.datetime.now(datetime.UTC)
-    context = dg.build_schedule_context(instance=instance, scheduled_execution_time=now, resources=resources)
-    (request,) = schedule.evaluate_tick(context).run_requests
+    with dg.build_schedule_context(instance=instance, scheduled_execution_time=now, resources=resources) as context:
+        (request,) = schedule.evaluate_tick(context).run_requests
     assert (
         repository.get_job(schedule.job_name).execute_in_process(instance=instance, tags=request.tags, raise_on_error=False).run_id
     )
 
     sensor = repository.get_sensor_def("license_declarations")
-    baseline = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, definitions=definitions))
+    with dg.build_sensor_context(instance=instance, definitions=definitions) as context:
+        baseline = sensor.evaluate_tick(context)
     edit(file, lambda p: p["sources"]["chats"]["license"].update(declared="Apache-2.0", concluded="Apache-2.0"))
-    tick = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, definitions=definitions, cursor=baseline.cursor))
+    with dg.build_sensor_context(instance=instance, definitions=definitions, cursor=baseline.cursor) as context:
+        tick = sensor.evaluate_tick(context)
     assert [k.path[1] for k in tick.run_requests[0].asset_selection if k.path[0] == "raw"] == ["chats"]
