@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ftplatform.feedback.decision_log import Annotation
-from ftplatform.feedback.reliability import cohen_kappa, krippendorff_alpha, krippendorff_interval, label_counts
 from ftplatform.plots import forest
 from ftplatform.rows.masking import excerpt
 from ftplatform.statistics.intervals import Interval
+from ftplatform.statistics.reliability import cohen_kappa, krippendorff_alpha, krippendorff_interval, label_counts
 from ftplatform.verdict import MAX_EVIDENCE, Decision, Verdict
 
 CHECK_VERSION = "label_agreement/1"

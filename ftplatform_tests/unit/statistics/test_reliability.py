@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from ftplatform.feedback.reliability import cohen_kappa, krippendorff_alpha, krippendorff_interval, label_counts
+from ftplatform.statistics.reliability import cohen_kappa, krippendorff_alpha, krippendorff_interval, label_counts
 
 #: Krippendorff (2011), examples A and C: rows are observers, "." is no value.
 TWO_OBSERVERS = ("0100000010", "1110010000")
