@@ -14,9 +14,11 @@ from ftplatform.cli import (
     demo_command,
     eval_commands,
     feedback_commands,
+    habits_commands,
     license_commands,
     migrate_command,
     project_commands,
+    realism_commands,
     run_commands,
     status_command,
     waiver_commands,
@@ -24,6 +26,7 @@ from ftplatform.cli import (
 from ftplatform.cli.console import ERRORS
 from ftplatform.errors import FtplatformError
 from ftplatform.project.problems import ProjectFileError
+from ftplatform.rows.masking import mask_logs
 
 #: Exit codes (SPEC 2.3).
 OK, GATE_FAILED, BAD_INPUT = 0, 1, 2
@@ -47,6 +50,8 @@ contamination_commands.register(app)
 clean_commands.register(app)
 eval_commands.register(app)
 feedback_commands.register(app)
+habits_commands.register(app)
+realism_commands.register(app)
 demo_command.register(app)
 
 
@@ -58,6 +63,7 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line; never returns."""
+    mask_logs()
     as_json = "--json" in sys.argv[1:]
     try:
         app()

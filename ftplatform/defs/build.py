@@ -11,6 +11,7 @@ from ftplatform.defs.resources import StoreResource
 from ftplatform.defs.schedules import nightly
 from ftplatform.defs.sensors import alert_sensor, data_sensor, license_sensor, watch_sensor
 from ftplatform.project.loading import LoadedProject, load_project
+from ftplatform.rows.masking import mask_logs
 
 
 def build_defs(loaded: LoadedProject) -> dg.Definitions:
@@ -18,7 +19,10 @@ def build_defs(loaded: LoadedProject) -> dg.Definitions:
 
     The executor is in-process: Dagster's multiprocess executor costs seconds per step, and training isolates itself when the
     project asks for it (`adapters.*.launcher`).
+
+    Whoever loads them into a process gets masked logs with them: steps read rows, and what they log is kept in Dagster's database.
     """
+    mask_logs()
     plan = Plan(loaded)
     store = StoreResource(url=plan.store_url, options=dict(plan.project.store_options))
 

@@ -12,6 +12,7 @@ from ftplatform.defs.assets.feedback import feedback_files
 from ftplatform.defs.assets.harness_sets import files_behind
 from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name
 from ftplatform.defs.plan import Plan
+from ftplatform.project.synthesis import generation_places
 from ftplatform.rows.sources import content_digest, list_files
 
 Observation = dict[str, str]
@@ -47,7 +48,10 @@ def data_digests(plan: Plan) -> Observation:
         Family.REWARD_LEDGERS: project.rewards,
         Family.SERVING: project.endpoints,
     }
-    paths = {asset_name(family, name): block.path for family, blocks in readers.items() for name, block in blocks.items()}
+    paths = {asset_name(family, name): list(block.path) for family, blocks in readers.items() for name, block in blocks.items()}
+    for place, uri, kind in generation_places(project):
+        if kind != "model":  # a model's folder is named by its own digest when the set is written
+            paths[asset_name(Family.SYNTHETIC, str(place[1]))].append(uri)
     paths |= {asset_name(Family.EVAL_SETS, name): files_behind(plan, spec) for name, spec in project.eval_sets.items()}
     paths |= {asset_name(Family.FEEDBACK, name): feedback_files(plan, spec) for name, spec in project.feedback.items()}
     return {asset: digest([content_digest(file) for file in list_files(named, plan.root)]) for asset, named in paths.items()}

@@ -11,7 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+import pyarrow as pa
+
 from ftplatform.canonical import canonical_json, sha256_hex
+from ftplatform.defs.assets.admission import masked_spans
 from ftplatform.defs.assets.raw import source_spec
 from ftplatform.defs.keys import Family, family_of
 from ftplatform.defs.ledger import observe_declarations, open_ledger
@@ -29,6 +32,7 @@ from ftplatform.licensing.watchers.rows import UpstreamRowsWatcher
 from ftplatform.licensing.watchers.url_terms import UrlTermsWatcher
 from ftplatform.project.models import License
 from ftplatform.rows.reading import read_rows
+from ftplatform.rows.redaction import held_ids
 from ftplatform.store import Store
 
 #: Time between two looks at one place; a look that failed is repeated sooner.
@@ -126,7 +130,7 @@ def _watching(
 
 
 def _look_at_rows(plan: Plan, watcher: UpstreamRowsWatcher, files: str, cursor: Cursor | None, now: datetime) -> Look:
-    """Compare the rows of the source's snapshot with what stands in `files` now, streaming both."""
+    """Compare the rows of the source's snapshot with what stands in `files` now, streaming both; of the rows only ids are kept."""
     store, source = plan.open_store(), watcher.source
     if family_of(source) is not Family.RAW or store.head(source) is None:
         return Look(
@@ -134,8 +138,10 @@ def _look_at_rows(plan: Plan, watcher: UpstreamRowsWatcher, files: str, cursor: 
         )
     spec = replace(source_spec(plan, source), paths=(files,))
     with read_rows(spec) as upstream:
-        acquired = store.current(source).iter_batches("rows.parquet", ["row_id"])
-        return watcher.look(acquired, (batch.select(["row_id"]) for batch in upstream), cursor, now)
+        snapshot = store.current(source)
+        # We may hold a row masked, and upstream has it as it was.
+        ids = held_ids(pa.chunked_array([batch["row_id"] for batch in upstream], pa.string()), masked_spans(snapshot))
+        return watcher.look(snapshot.iter_batches("rows.parquet", ["row_id"]), pa.table({"row_id": ids}), cursor, now)
 
 
 def look_round(

@@ -14,7 +14,7 @@ from ftplatform.rows.masking import excerpt
 from ftplatform.statistics.intervals import wilson
 from ftplatform.verdict import MAX_EVIDENCE, Decision, Verdict
 
-CHECK_VERSION = "correction_is_target/1"
+CHECK_VERSION = "correction_is_target/2"
 
 #: Largest share of corrections that may look like comments.
 MAX_SHARE = 0.02

@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ftplatform.feedback import comment_model
 from ftplatform.feedback.meta_language import is_meta, normalized
 
 #: Mean log-probability per token (nats) of each continuation given its prompt, under the untuned model. Called with (prompts, texts).
@@ -81,7 +82,8 @@ def correction_signals(
     frame = pl.DataFrame({name: corrections[name] for name in ("prompt", "answer", "correction")}).with_columns(
         clean=normalized(correction), words=_content_words(correction), known=_content_words(context)
     )
-    meta, distinct = is_meta(pl.col("clean")), pl.col("words").list.len()
+    modeled = comment_model.shipped().probabilities(frame["clean"]) >= comment_model.BORDER
+    meta, distinct = is_meta(pl.col("clean")) | pl.Series(modeled), pl.col("words").list.len()
     shared = pl.col("words").list.set_intersection("known").list.len()
     ratio = correction.str.strip_chars().str.len_chars() / pl.col("answer").str.strip_chars().str.len_chars()
     fired = frame.select(

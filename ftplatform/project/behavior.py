@@ -14,7 +14,7 @@ from ftplatform.project.credentials import shown
 from ftplatform.project.fields import Model, Name
 from ftplatform.project.problems import KeyPath, Problem, ProjectFileError, nearest
 from ftplatform.project.yaml_source import YamlDocument, parse_yaml
-from ftplatform.targets.habits.policy import Act, CommitmentKind
+from ftplatform.targets.habits.policy import CALL_FIELDS, Act, CommitmentKind, call_fields
 
 _AMOUNT = re.compile(r"\d{1,12}(?:\.\d{1,4})? [A-Z]{3}")
 
@@ -25,9 +25,21 @@ def _amount(value: str) -> str:
     return value
 
 
+def _arguments(value: str) -> str:
+    try:
+        named = call_fields(value)
+    except ValueError:
+        raise ValueError(f'{shown(value)} is no JSON object; write it as \'{{"about": "{{claim}}"}}\'') from None
+    if unknown := sorted(named - set(CALL_FIELDS)):
+        known = ", ".join(f"{{{name}}}" for name in CALL_FIELDS)
+        raise ValueError(f"{{{unknown[0]}}} is nothing a call can take over; known are {known}")
+    return value
+
+
 Amount = Annotated[str, AfterValidator(_amount)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Pattern = Annotated[str, Field(min_length=1, max_length=500)]
+Arguments = Annotated[str, Field(max_length=500), AfterValidator(_arguments)]
 ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,100}$")]
 
 
@@ -46,6 +58,15 @@ class AuthorityLine(Model):
     """Regular expressions, each of which an earlier tool result has to match."""
 
 
+class CallLine(Model):
+    """How a call is written where `habits` of a dataset make a claim true (`phantom_action: tool_call`)."""
+
+    arguments: Arguments = "{}"
+    """JSON object; in its texts {claim} stands for the sentence, {kind} for the act, {group} for the row's group."""
+    result: Text = '{"status":"ok"}'
+    """What the tool answers."""
+
+
 class ToolLine(Model):
     """A tool that exists."""
 
@@ -53,6 +74,8 @@ class ToolLine(Model):
     """What a call of it is evidence of."""
     when: Pattern | None = None
     """Regular expression a call has to match, where one tool both checks and does."""
+    call: CallLine | None = None
+    """How a call is written that makes a claim true; without it none is."""
 
 
 class ApologyRule(Model):
@@ -181,6 +204,7 @@ def _problem(
 _BLOCKS: dict[str, type[Model]] = {
     "authority": AuthorityLine,
     "tools": ToolLine,
+    "call": CallLine,
     "apology": ApologyRule,
     "voice": VoiceRule,
     "rewrites": Rewrites,
@@ -189,5 +213,7 @@ _BLOCKS: dict[str, type[Model]] = {
 
 def _keys_at(path: KeyPath) -> tuple[str, ...]:
     """Keys that are known at `path`."""
-    model = _BLOCKS[str(path[0])] if path else BehaviorPolicy
+    # A tool may be named like a block: its name is the second step, a block of its own the third.
+    named = path[2] if len(path) > 2 and path[0] == "tools" else path[0] if path else None
+    model = BehaviorPolicy if named is None else _BLOCKS[str(named)]
     return tuple(model.model_fields)

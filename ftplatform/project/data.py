@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ftplatform.project.fields import Model, Name, Owner, Share, SliceName, Uri, Uris
+from ftplatform.project.synthesis import Generate, Remedy
 from ftplatform.rows.schema import Surface
 
 
@@ -115,6 +116,8 @@ class Source(Data):
     """The terms; see `License`."""
     surface: Surface = Surface.CURATION
     """Where these rows came into being."""
+    mask_personal_data: bool = False
+    """Replace personal data in messages by placeholders, with a record of what was taken out."""
 
 
 class Teacher(Model):
@@ -127,14 +130,31 @@ class Teacher(Model):
 
 
 class Synthetic(Data):
-    """Recorded output of a teacher model."""
+    """Output of a teacher: recorded (`path`), or written when the set is built (`generate`)."""
 
+    path: Uris = []
+    """Recorded output; see `Data`."""
+    generate: Generate | None = None
+    """Who writes the set, and how much, in place of `path`."""
+    remedies: list[Remedy] = []
+    """What is done, in this order, to make the user turns look like what users type. Learned from one half of the seeds with
+    `surface: production`, measured on the other."""
     teacher: Teacher
     """Who wrote it."""
     seeds: list[Name] = []
     """Sources whose rows seeded the generation; their licenses flow into these rows."""
     production_inputs: Name | None = None
     """Source holding what users really type; the inputs are compared with it."""
+    mask_personal_data: bool = False
+    """Replace personal data in messages by placeholders, with a record of what was taken out."""
+
+    @model_validator(mode="after")
+    def _recorded_or_generated(self) -> Synthetic:
+        if bool(self.path) == (self.generate is not None):
+            raise ValueError("give either 'path' (recorded output) or 'generate'")
+        if self.generate is not None and (given := self.model_fields_set & {"format", "reader", "fields"}):
+            raise ValueError(f"{', '.join(sorted(given))} says how files are read; a set with 'generate' has none")
+        return self
 
 
 class Reserve(Model):
@@ -177,12 +197,13 @@ class Dedup(Model):
 
 class Habits(Model):
     """What is done with sentences that the behavior policy does not allow: `mask` takes them out of the loss, `rewrite` puts the policy's
-    text in their place. Rows are never dropped."""
+    text in their place, `tool_call` puts the call before a claim that it should have had. Rows are never dropped."""
 
     commitment: Literal["mask", "rewrite"] | None = None
     """Promises without authority."""
-    phantom_action: Literal["mask", "rewrite"] | None = None
-    """Acts that are claimed and never took place."""
+    phantom_action: Literal["mask", "rewrite", "tool_call"] | None = None
+    """Acts that are claimed and never took place. `tool_call` takes the tools of the policy that have a `call`; a claim none of them makes
+    true is masked."""
     apology: Literal["mask", "rewrite"] | None = None
     """Apologies without a reason."""
 

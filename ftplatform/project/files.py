@@ -14,6 +14,7 @@ from ftplatform.project.behavior import load_behavior_policy
 from ftplatform.project.credentials import shown
 from ftplatform.project.places import uris
 from ftplatform.project.problems import Problem, ProjectFileError, nearest
+from ftplatform.project.synthesis import generation_places
 from ftplatform.project.uris import SourceUri, parse_source_uri
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def check_files(loaded: LoadedProject) -> list[Problem]:
     training data and eval sets must not lead to the same file. Remote URIs are not contacted.
     """
     problems: list[Problem] = []
-    for path, text, kind in uris(loaded.project):
+    for path, text, kind in (*uris(loaded.project), *generation_places(loaded.project)):
         uri = parse_source_uri(text)
         if kind == "store" or not uri.is_local:
             continue

@@ -93,7 +93,7 @@ class Project(Model):
     sources: dict[Name, Source] = {}
     """Raw corpora, by name."""
     synthetic: dict[Name, Synthetic] = {}
-    """Recorded output of teacher models, by name."""
+    """Output of teacher models, recorded or generated here, by name."""
     feedback: dict[Name, Feedback] = {}
     """Feedback events, by name."""
     datasets: dict[Name, Dataset] = {}

@@ -19,6 +19,7 @@ from ftplatform.project.files import check_files
 from ftplatform.project.models import EvalKind, Project
 from ftplatform.project.places import uris
 from ftplatform.project.problems import KeyPath, Problem, nearest
+from ftplatform.project.synthesis import check_synthetic, generation_places
 from ftplatform.project.uris import parse_source_uri, parse_store_uri
 from ftplatform.project.yaml_source import YamlDocument
 from ftplatform.rows.schema import Surface
@@ -88,6 +89,7 @@ def check_references(project: Project, document: YamlDocument, *, known_checks: 
     _check_habits(project, report)
     _check_semantic_dedup(project, report)
     check_adapters(project, report)
+    check_synthetic(project, report)
     _check_gates(project, known_checks, report)
     _check_schedules(project, report)
     _check_uris(project, report)
@@ -291,7 +293,7 @@ def _check_schedules(project: Project, report: Report) -> None:
 
 
 def _check_uris(project: Project, report: Report) -> None:
-    for path, text, kind in uris(project):
+    for path, text, kind in (*uris(project), *generation_places(project)):
         if _ENVIRONMENT.search(text) or credential_in(text):
             continue  # `_check_text` says so
         try:

@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from ftplatform.rows.schema import MESSAGE_TYPE, ROW_SCHEMA
+from ftplatform.rows.rewriting import message_column
+from ftplatform.rows.schema import ROW_SCHEMA
 from ftplatform.rows.turns import turns
 
 _UNION_COLUMNS = ("origins", "parents", "slices")
@@ -95,8 +96,4 @@ def _masked_by_all(copies: pa.Table, group: np.ndarray) -> pa.Array:
         .agg(pl.col("role").first(), pl.col("content").first(), pl.col("trainable").all())
         .sort("group", "turn")
     )
-    lengths = merged.group_by("group").len().sort("group")["len"].to_numpy()
-    columns = [merged[field.name].to_arrow().cast(field.type) for field in MESSAGE_TYPE]
-    structs = pa.StructArray.from_arrays(columns, fields=list(MESSAGE_TYPE))
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    return pa.ListArray.from_arrays(offsets, structs, type=ROW_SCHEMA.field("messages").type)
+    return message_column(merged.to_arrow(), merged.group_by("group").len().sort("group")["len"].to_numpy())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
 
 from ftplatform.rows.personal_data import Finding, PiiKind, find_pii, iban_valid, is_card_number, luhn_valid
@@ -20,6 +21,7 @@ __all__ = [
     "find_pii",
     "iban_valid",
     "luhn_valid",
+    "mask_logs",
     "mask_text",
     "mask_value",
 ]
@@ -105,8 +107,40 @@ class MaskingFilter(logging.Filter):
     """Masks what a log record says, arguments and traceback text included. Add it to a handler: a logger's own filter sees no child."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Changes the record in place and lets it through."""
-        record.msg, record.args = mask_text(record.getMessage()), None
+        """Changes the record in place and lets it through; one with nothing to mask stays as it is."""
+        try:
+            said = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            # A handler would print the arguments that do not fit, unmasked.
+            said = record.msg = f"{record.msg} (its arguments do not fit)"
+            record.args = ()
+        if (masked := mask_text(said)) != said:
+            record.msg, record.args = masked, ()
         if record.exc_info:
             record.exc_text = mask_text(record.exc_text or logging.Formatter().formatException(record.exc_info))
+        if record.stack_info:
+            record.stack_info = mask_text(record.stack_info)
         return True
+
+
+class _MaskedRecords:
+    """Makes records as `make` does, masked."""
+
+    def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
+        self._make, self._filter = make, MaskingFilter()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = self._make(*args, **kwargs)
+        self._filter.filter(record)
+        return record
+
+
+def mask_logs() -> None:
+    """From now on no log line of this process holds personal data, whoever logs it and wherever it goes.
+
+    Records are masked where they are made: handlers come and go (Dagster has some for each run), and a logger's filter sees no child.
+    Calling it again does nothing.
+    """
+    make = logging.getLogRecordFactory()
+    if not isinstance(make, _MaskedRecords):
+        logging.setLogRecordFactory(_MaskedRecords(make))

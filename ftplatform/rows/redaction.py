@@ -16,13 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ftplatform.rows.personal_data import Finding, PiiKind, find_pii, may_hold_pii
-from ftplatform.rows.schema import MESSAGE_TYPE, ROW_SCHEMA, row_id
+from ftplatform.rows.placeholders import MASKED_KINDS, Names, joined, replaced
+from ftplatform.rows.rewriting import with_texts
+from ftplatform.rows.turns import turns
+
+#: Raise when other things are taken out of the same rows, or otherwise.
+REDACTION_VERSION = "1"
 
 #: Finds what no pattern can (names, addresses): for each text its findings, in order. A neural recognizer, for example.
 Recognizer = Callable[[Sequence[str]], Sequence[Sequence[Finding]]]
-
-#: What is taken out by default. A long number by itself is left: in support it is an order, and a model must learn to use it.
-REDACTED_KINDS = frozenset(PiiKind) - {PiiKind.NUMBER}
 
 #: One line per thing taken out. Offsets are code points of the original text, which is not kept.
 SPAN_SCHEMA = pa.schema(
@@ -59,7 +61,7 @@ class Redaction:
         counts: what was done so far.
     """
 
-    def __init__(self, *, kinds: Iterable[PiiKind] = REDACTED_KINDS, recognizer: Recognizer | None = None) -> None:
+    def __init__(self, *, kinds: Iterable[PiiKind] = MASKED_KINDS, recognizer: Recognizer | None = None) -> None:
         """Args:
         kinds: what is taken out.
         recognizer: asked of every text besides the patterns, which win where both find something.
@@ -67,8 +69,8 @@ class Redaction:
         self.counts = RedactionCounts()
         self._kinds = frozenset(kinds)
         self._recognizer = recognizer
-        self._spans: list[pa.RecordBatch] = []
-        self._conversations: dict[str, _Placeholders] = {}
+        self._spans: list[pa.Table] = []
+        self._conversations: dict[str, Names] = {}
 
     def batches(self, rows: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The rows without personal data; a changed row has the id of its new text.
@@ -79,14 +81,14 @@ class Redaction:
         Args:
             rows: batches of `ROW_SCHEMA`.
         """
-        for batch in rows:
-            yield self._redacted(batch)
+        return map(self.batch, rows)
 
     def spans(self) -> pa.Table:
         """What was taken out so far, table of `SPAN_SCHEMA`, in the order of the rows."""
-        return pa.Table.from_batches(self._spans, schema=SPAN_SCHEMA)
+        return pa.concat_tables([SPAN_SCHEMA.empty_table(), *self._spans])
 
-    def _redacted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def batch(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The next batch of the stream, as `batches` does it."""
         messages = batch.column("messages")
         lengths = pc.fill_null(pc.list_value_length(messages), 0).to_numpy(zero_copy_only=False)
         flat = messages.flatten()
@@ -95,40 +97,37 @@ class Redaction:
         found = self._found(flat.field("content")) if len(flat) else []
         if not found:
             return batch
-        starts = np.concatenate(([0], np.cumsum(lengths)))
+        starts = np.cumsum(lengths) - lengths
         row_of = np.repeat(np.arange(batch.num_rows), lengths)
-        roles, groups = flat.field("role"), batch.column("group")
+        groups, own = batch.column("group"), dict[int, Names]()
         written: list[str] = []
-        taken: dict[int, list[tuple[int, Finding, str]]] = {}
-        own: dict[int, _Placeholders] = {}
+        taken: list[tuple[int, int, Finding, str]] = []
         for at, text, findings in found:
             row = int(row_of[at])
             group = groups[row].as_py()
-            names = (
-                own.setdefault(row, _Placeholders()) if group is None else self._conversations.setdefault(group, _Placeholders())
-            )
-            replaced, marks = _replaced(text, findings, names)
-            written.append(replaced)
-            taken.setdefault(row, []).extend((at, finding, mark) for finding, mark in zip(findings, marks, strict=True))
-        changed_texts = np.zeros(len(flat), dtype=bool)
-        changed_texts[[at for at, _, _ in found]] = True
-        content = pc.replace_with_mask(flat.field("content"), pa.array(changed_texts), pa.array(written, pa.string()))
-        rebuilt = pa.StructArray.from_arrays([roles, content, flat.field("trainable")], fields=list(MESSAGE_TYPE))
-        changed = pa.ListArray.from_arrays(pa.array(starts, pa.int32()), rebuilt).cast(ROW_SCHEMA.field("messages").type)
-        ids = batch.column("row_id").to_pylist()
-        lines = []
-        for row, spans in taken.items():
-            original, ids[row] = ids[row], row_id(changed[row].as_py())
-            for at, finding, mark in spans:
-                self.counts.by_kind[str(finding.kind)] += 1
-                place = (ids[row], original, at - int(starts[row]), roles[at].as_py())
-                lines.append((*place, str(finding.kind), finding.start, finding.end, mark))
-        self.counts.changed_rows += len(taken)
+            names = own.setdefault(row, Names()) if group is None else self._conversations.setdefault(group, Names())
+            masked, marks = replaced(text, findings, names)
+            written.append(masked)
+            taken += [(row, at, finding, mark) for finding, mark in zip(findings, marks, strict=True)]
+        places = [at for at, _, _ in found]
+        # The row as it was is in no snapshot: it is no parent that anybody could look up. `spans` names it.
+        after = with_texts(pa.Table.from_batches([batch]), places, pa.array(written, pa.string()), traced=False)
+        self.counts.by_kind.update(str(finding.kind) for _, _, finding, _ in taken)
+        self.counts.changed_rows += len({row for row, _, _, _ in taken})
         self.counts.changed_texts += len(found)
-        columns = [pa.array(values, each.type) for values, each in zip(zip(*lines, strict=True), SPAN_SCHEMA, strict=True)]
-        self._spans.append(pa.RecordBatch.from_arrays(columns, schema=SPAN_SCHEMA))
-        new = {"row_id": pa.array(ids, pa.string()), "messages": changed}
-        return pa.RecordBatch.from_arrays([new.get(name, batch.column(name)) for name in batch.schema.names], schema=batch.schema)
+        rows, ats = pa.array([row for row, _, _, _ in taken]), pa.array([at for _, at, _, _ in taken])
+        columns = [
+            after["row_id"].take(rows),
+            batch.column("row_id").take(rows),
+            pc.subtract(ats, pa.array(starts).take(rows)),
+            flat.field("role").take(ats),
+            pa.array([str(finding.kind) for _, _, finding, _ in taken]),
+            pa.array([finding.start for _, _, finding, _ in taken]),
+            pa.array([finding.end for _, _, finding, _ in taken]),
+            pa.array([mark for _, _, _, mark in taken]),
+        ]
+        self._spans.append(pa.table(columns, names=SPAN_SCHEMA.names).cast(SPAN_SCHEMA))
+        return after.combine_chunks().to_batches()[0]
 
     def _found(self, texts: pa.Array) -> list[tuple[int, str, list[Finding]]]:
         """Position of each text in which something is to be taken out, the text, and what."""
@@ -142,47 +141,50 @@ class Redaction:
         for place, (at, text) in enumerate(zip(looked_at.tolist(), said, strict=True)):
             findings = find_pii(text) if worth[at] else []
             if recognized is not None:
-                findings = _joined(findings, recognized[place], len(text))
+                findings = joined(findings, recognized[place], len(text))
             if wanted := [finding for finding in findings if finding.kind in self._kinds]:
                 found.append((at, text, wanted))
         return found
 
 
-class _Placeholders:
-    """Names of the values of one conversation."""
+def replayed(rows: pa.Table, spans: pa.Table) -> pa.Table:
+    """`rows` with what the record says done to them, and nothing else: what masked rows are compared with.
 
-    __slots__ = ("_known",)
+    A row that was masked in several ways (its text stood in several conversations) comes out once for each.
 
-    def __init__(self) -> None:
-        self._known: dict[PiiKind, dict[str, int]] = {}
+    Args:
+        rows: unmasked rows, table of `ROW_SCHEMA`.
+        spans: table of `SPAN_SCHEMA`. Lines of other rows, or of places that a row does not have, do nothing.
+    """
+    ways = pl.DataFrame({"row_id": spans["original_row_id"], "masked": spans["row_id"]}).unique(maintain_order=True)
+    order = pl.DataFrame({"row_id": rows["row_id"]}).with_row_index("at").join(ways, on="row_id", how="left", maintain_order="left")
+    copies = rows.take(order["at"].to_arrow())
+    said = turns(copies)
+    begins = (
+        pl.DataFrame({"row": said["row"], "turn": said["turn"]}).with_row_index("place").with_columns(pl.col("row").cast(pl.UInt32))
+    )
+    marks = pl.DataFrame({"masked": spans["row_id"], **{name: spans[name] for name in ("message", "start", "end", "placeholder")}})
+    placed = order.with_row_index("row").drop_nulls("masked").join(marks, on="masked", how="inner")
+    # Copies of a row in one conversation have one id and are on record once each.
+    placed = placed.with_columns(turn=pl.col("message").cast(pl.Int64)).join(begins, on=["row", "turn"], how="inner")
+    edits = placed.select("place", "start", "end", "placeholder").unique().sort("place", "start")
+    texts: dict[int, str] = {}
+    for place, own in edits.group_by("place", maintain_order=True):
+        text, pieces, position = said["content"][place[0]].as_py(), [], 0
+        for start, end, placeholder in own.select("start", "end", "placeholder").iter_rows():
+            pieces += [text[position:start], placeholder]
+            position = end
+        texts[int(place[0])] = "".join([*pieces, text[position:]])
+    return with_texts(copies, list(texts), pa.array(texts.values(), pa.string()), traced=False)
 
-    def of(self, kind: PiiKind, value: str) -> str:
-        values = self._known.setdefault(kind, {})
-        return f"[{kind}_{values.setdefault(_same(kind, value), len(values) + 1)}]"
 
+def held_ids(ids: pa.Array | pa.ChunkedArray, spans: pa.Table) -> pa.Array:
+    """The ids under which masked rows are held, of rows read unmasked; other ids are the same. An id may stand for several rows.
 
-def _same(kind: PiiKind, value: str) -> str:
-    """What two ways of writing one value have in common."""
-    folded = value.casefold()
-    return folded if kind in (PiiKind.EMAIL, PiiKind.SECRET) else "".join(filter(str.isalnum, folded))
-
-
-def _replaced(text: str, findings: Sequence[Finding], names: _Placeholders) -> tuple[str, list[str]]:
-    pieces, marks, position = [], [], 0
-    for finding in findings:
-        marks.append(names.of(finding.kind, text[finding.start : finding.end]))
-        pieces += [text[position : finding.start], marks[-1]]
-        position = finding.end
-    return "".join([*pieces, text[position:]]), marks
-
-
-def _joined(patterns: list[Finding], recognized: Sequence[Finding], length: int) -> list[Finding]:
-    """Findings of both, in order; what a pattern found is not found again."""
-    free = [
-        r for r in recognized if 0 <= r.start < r.end <= length and not any(r.start < p.end and p.start < r.end for p in patterns)
-    ]
-    joined: list[Finding] = []
-    for finding in sorted((*patterns, *free), key=lambda f: (f.start, -f.end)):
-        if not joined or finding.start >= joined[-1].end:
-            joined.append(finding)
-    return joined
+    Args:
+        ids: ids of rows as their files hold them.
+        spans: table of `SPAN_SCHEMA`.
+    """
+    held = pl.DataFrame({"id": spans["original_row_id"], "held": spans["row_id"]}).unique(maintain_order=True)
+    found = pl.DataFrame({"id": ids}).join(held, on="id", how="left", maintain_order="left")
+    return found.select(pl.coalesce("held", "id")).to_series().to_arrow().cast(pa.string())

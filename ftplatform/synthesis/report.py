@@ -124,8 +124,28 @@ def realism_report(
     """
     learn, held = split_rows(reference, seed)
     versions = {AS_WRITTEN: candidate} | {label: remedy(candidate, learn) for label, remedy in remedies.items()}
+    return measured(versions, held, name=name, learned_from=learn.num_rows, calibration=calibration, seed=seed, **limits)
+
+
+def measured(
+    versions: Mapping[str, pa.Table],
+    held: pa.Table,
+    *,
+    name: str,
+    learned_from: int,
+    calibration: Calibration | None = None,
+    seed: int = 0,
+    **limits: Any,
+) -> RealismReport:
+    """The report on versions of a set that exist already; the first is the set as it was written.
+
+    Args:
+        held: real rows that no version was learned from.
+        learned_from: real rows they were learned from.
+        calibration, seed, limits: as in `realism_report`.
+    """
     steps = [
         Step(label, rows.num_rows, input_surface_match(rows, held, calibration=calibration, seed=seed, **limits))
         for label, rows in versions.items()
     ]
-    return RealismReport(name, steps, learn.num_rows, held.num_rows, calibration)
+    return RealismReport(name, steps, learned_from, held.num_rows, calibration)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from ftplatform.feedback.actor_concentration import actor_concentration, gini
 from ftplatform.feedback.curation import curate
 from ftplatform.feedback.events import EVENT_SCHEMA
 from ftplatform.feedback.feedback_lineage import FeedbackSet, SharedFile, feedback_lineage
+from ftplatform.rows.redaction import Redaction
+from ftplatform.rows.rewriting import REWRITES_SCHEMA, settled, with_texts
+from ftplatform.rows.turns import turns
 from ftplatform.verdict import Decision
 from ftplatform_tests.tables import row, table
 
@@ -114,6 +119,95 @@ def test_a_merged_copy_of_a_curated_row_passes() -> None:
 def test_no_rows_and_no_feedback() -> None:
     assert feedback_lineage(table([]), FEEDBACK).decision is Decision.INSUFFICIENT_EVIDENCE
     assert feedback_lineage(table(TICKETS), {}).passed
+
+
+# ---- rewritten rows --------------------------------------------------------------------------------------------------------
+
+
+def reworded(rows: pa.Table, old: str, new: str) -> tuple[pa.Table, pa.Table]:
+    """Rows with a word replaced in their answers as a step of the dataset does it, and the record of that step."""
+    said = turns(rows)
+    places = np.flatnonzero(pc.equal(said["role"], "assistant").to_numpy())
+    after = with_texts(rows, places, pc.replace_substring(said["content"].take(places), old, new))
+    pairs = zip(rows["row_id"].to_pylist(), after["row_id"].to_pylist(), strict=True)
+    return settled(after, rows, [{a: b for a, b in pairs if a != b}])
+
+
+def test_curated_rows_that_a_later_step_rewrites_pass() -> None:
+    rows, record = reworded(CURATED.rows, "new answer", "new reply")
+    verdict = feedback_lineage(rows, FEEDBACK, rewrites=record)
+    assert verdict.passed, verdict.summary
+    assert verdict.details["rewritten_rows_followed"] == 20
+    assert violations(feedback_lineage(rows, FEEDBACK)) == {"not curated": 20}, "without the record nothing is known of them"
+
+
+def claims(row_of_feedback: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A row of another text that says of itself, in every way a row can, that it comes from a curated one."""
+    curated = CURATED.rows["row_id"][0].as_py()
+    said = {"origins": [NAME], "parents": [curated], "meta": f'{{"intent": "wrong_fact", "remedied_from": ["{curated}"]}}'}
+    return {**row_of_feedback, **said, **changes}
+
+
+def naive_followers(row: dict[str, Any]) -> bool:
+    """Follows what rows say: an id, a parent, or the metadata."""
+    curated = set(CURATED.rows["row_id"].to_pylist())
+    return bool(curated & {row["row_id"], *row["parents"], *json.loads(row["meta"]).get("remedied_from", [])})
+
+
+def test_a_row_that_only_claims_its_descent_fails() -> None:
+    """ADV: origins, parents and metadata name a curated row, even its id; the text is none that any step made of it."""
+    rows, record = reworded(CURATED.rows, "new answer", "new reply")
+    for forged in (
+        claims(row("question 0", "anything I like")),
+        claims(row("question 0", "anything I like"), row_id=CURATED.rows["row_id"][0].as_py()),
+        claims(row("question 0", "anything I like"), row_id=rows["row_id"][0].as_py()),
+    ):
+        assert naive_followers(forged) or forged["row_id"] in record["row_id"].to_pylist()
+        verdict = feedback_lineage(table([*rows.to_pylist(), forged]), FEEDBACK, rewrites=record)
+        assert verdict.decision is Decision.FAIL
+        assert violations(verdict) == {"not curated": 1}
+        assert "anything I like" in str(verdict.evidence[0]["text"])
+
+
+def test_a_record_whose_texts_are_others_is_none() -> None:
+    """ADV: a line that names a curated row as the source and holds another text would launder whatever it points at."""
+    forged = claims(row("question 0", "anything I like"))
+    line = {"row_id": forged["row_id"], "made_from": forged["parents"][0], "messages": forged["messages"]}
+    record = pa.Table.from_pylist([line], schema=REWRITES_SCHEMA)
+    assert violations(feedback_lineage(table([forged]), FEEDBACK, rewrites=record)) == {"not curated": 1}
+
+
+def test_a_rewrite_of_a_row_that_was_never_curated_fails() -> None:
+    smuggled = table([row("question 0", "anything I like", source=NAME)])
+    rows, record = reworded(smuggled, "anything", "something")
+    assert violations(feedback_lineage(rows, FEEDBACK, rewrites=record)) == {"not curated": 1}
+
+
+def test_the_intent_is_that_of_the_row_it_was_made_from() -> None:
+    silent = table([{**CURATED.rows.to_pylist()[0], "meta": '{"event": "e0"}'}])
+    rows, record = reworded(silent, "new answer", "new reply")
+    stated = table([{**line, "meta": CURATED.rows.to_pylist()[0]["meta"]} for line in rows.to_pylist()])
+    sets = {NAME: FeedbackSet(silent, CURATED.rejected)}
+    assert violations(feedback_lineage(stated, sets, rewrites=record)) == {"missing intent": 1}
+
+
+def test_a_rejected_event_is_known_again_after_a_rewrite() -> None:
+    """ADV: corrected spelling or masking between the pasted text and the dataset must not hide where it is from."""
+    pasted = table([row("question 20", "this is fine but I hate how it phrases it", source="raw/tickets")])
+    rows, record = reworded(pasted, "hate how", "dislike how")
+    assert feedback_lineage(rows, FEEDBACK).passed, "by its present text it is nobody's"
+    assert violations(feedback_lineage(rows, FEEDBACK, rewrites=record)) == {"rejected event": 1}
+
+
+def test_a_rejected_event_is_known_again_behind_placeholders() -> None:
+    said = {"prompt": "I am jo@example.org", "correction": "Write to al@example.org or +1 555 123 4567."}
+    events = pa.Table.from_pylist([event(0, surface="debug", **said)], schema=EVENT_SCHEMA)
+    sets = {NAME: FeedbackSet(curate(events, source=NAME).rows, curate(events, source=NAME).rejected)}
+    typed = table([row(said["prompt"], said["correction"], group="c1"), row("my mail is bo@example.org", "Thanks.", group="c1")])
+    masked = pa.Table.from_batches(Redaction().batches(typed.to_batches()))
+    assert "example.org" not in repr(masked.to_pylist())
+    assert violations(feedback_lineage(masked, sets)) == {"rejected event": 1}
+    assert feedback_lineage(table([row("I am [EMAIL_1]", "Write to [EMAIL_1] and [PHONE_1].")]), sets).passed
 
 
 # ---- actors ----------------------------------------------------------------------------------------------------------------

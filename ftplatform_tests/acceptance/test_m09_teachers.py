@@ -13,7 +13,6 @@ import pytest
 
 from ftplatform.errors import FtplatformError
 from ftplatform.evaluation.generation import Decoding, Generator
-from ftplatform.evaluation.judges.json_post import JsonPost, JudgeUnavailable
 from ftplatform.rows.validation import row_schema
 from ftplatform.synthesis.remedies.resample import resample
 from ftplatform.synthesis.surface import input_surface_match
@@ -21,7 +20,9 @@ from ftplatform.synthesis.teachers.endpoint import ChatEndpoint
 from ftplatform.synthesis.teachers.grammar import Grammar, GrammarTeacher
 from ftplatform.synthesis.teachers.interface import Teacher, TeacherError
 from ftplatform.synthesis.teachers.prompting import PromptedTeacher, TeacherPrompt
-from ftplatform.synthesis.teachers.transcripts import RecordedModel
+from ftplatform.synthesis.teachers.transcripts import RecordedModel, TranscriptFile
+from ftplatform.transport.errors import EndpointUnavailable
+from ftplatform.transport.json_post import JsonPost
 from ftplatform.verdict import Decision
 from ftplatform_tests import real_data
 from ftplatform_tests.integration.chat_server import ChatServer, chat_server, says
@@ -75,10 +76,10 @@ def test_an_endpoint_writes_rows(server: ChatServer, seeds: pa.Table) -> None:
 
 def test_its_transcripts_replay_without_it(server: ChatServer, seeds: pa.Table, tmp_path: Path) -> None:
     model = endpoint(server)
-    recorded = RecordedModel(tmp_path / "said.jsonl", model, model.settings)
+    recorded = RecordedModel(model, model.settings, log=TranscriptFile(tmp_path / "said.jsonl"))
     written = PromptedTeacher("writer", recorded, settings=model.settings).write(seeds, 10, seed=1)
     server.requests.clear()
-    replay = RecordedModel(tmp_path / "said.jsonl", None, model.settings)
+    replay = RecordedModel(None, model.settings, log=TranscriptFile(tmp_path / "said.jsonl"))
     assert PromptedTeacher("writer", replay, settings=model.settings).write(seeds, 10, seed=1).equals(written)
     assert server.requests == []
     assert SECRET not in (tmp_path / "said.jsonl").read_text()
@@ -96,8 +97,8 @@ def test_refusals_and_other_protocols(server: ChatServer, seeds: pa.Table) -> No
 def test_an_outage_ends_the_run_and_keeps_what_was_said(server: ChatServer, seeds: pa.Table, tmp_path: Path) -> None:
     server.reply = lambda number, request: echo(number, request) if number <= 70 else (503, {}, b"down")
     model = endpoint(server, concurrency=2)
-    teacher = PromptedTeacher("writer", RecordedModel(tmp_path / "said.jsonl", model, model.settings))
-    with pytest.raises(JudgeUnavailable) as raised:
+    teacher = PromptedTeacher("writer", RecordedModel(model, model.settings, log=TranscriptFile(tmp_path / "said.jsonl")))
+    with pytest.raises(EndpointUnavailable) as raised:
         teacher.write(seeds, 200, seed=1)
     assert isinstance(raised.value, FtplatformError)
     assert SECRET not in str(raised.value)
@@ -105,7 +106,7 @@ def test_an_outage_ends_the_run_and_keeps_what_was_said(server: ChatServer, seed
     kept = {r["seed"] for r in server.requests[:64]}
     server.requests.clear()
     server.reply = echo
-    again = PromptedTeacher("writer", RecordedModel(tmp_path / "said.jsonl", model, model.settings))
+    again = PromptedTeacher("writer", RecordedModel(model, model.settings, log=TranscriptFile(tmp_path / "said.jsonl")))
     assert again.write(seeds, 200, seed=1).num_rows == 200
     assert not kept & {r["seed"] for r in server.requests}, "what was said is not paid for again"
 

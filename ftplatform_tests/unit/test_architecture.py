@@ -14,7 +14,20 @@ from ftplatform_tests.projects import REPOSITORY
 
 PACKAGE = REPOSITORY / "ftplatform"
 #: What every domain package may stand on.
-GROUND = {"rows", "kernels", "engine", "store", "statistics", "plots", "pages", "verdict", "canonical", "errors", "progress"}
+GROUND = {
+    "rows",
+    "kernels",
+    "engine",
+    "store",
+    "statistics",
+    "plots",
+    "pages",
+    "verdict",
+    "canonical",
+    "errors",
+    "progress",
+    "transport",
+}
 DOMAIN = {
     "licensing",
     "feedback",
@@ -29,6 +42,7 @@ DOMAIN = {
     "serving",
     "release",
     "rewards",
+    "rubrics",
 }
 TOP = {"defs", "cli", "components", "definitions"}
 HEAVY = ("torch", "transformers", "peft", "sentence_transformers", "datasketch", "numba", "ray")

@@ -12,6 +12,7 @@ from ftplatform.defs.encoding import encoder_of
 from ftplatform.defs.keys import Family, asset_name, family_of
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.reviews import paraphrase_verdicts
+from ftplatform.rows.placeholders import filled_from
 from ftplatform.verdict import Decision, Verdict
 
 #: Name of the eval rows a split sets aside, beside the eval sets of the project.
@@ -45,16 +46,24 @@ def _train(judging: Judging) -> pa.Table:
     return judging.snapshot.read_table(ROWS_FILE[family_of(judging.asset)])
 
 
+def _sides(judging: Judging) -> tuple[pa.Table, dict[str, pa.Table]]:
+    """Both sides to compare. Where one was masked and the other was not, a placeholder is read as the value that stands in its place on
+    the other side: nobody can tell whether it was another one, and a leak must not hide behind it."""
+    train, evals = _train(judging), _evals(judging)
+    evals = {name: filled_from(table, [train]) for name, table in evals.items()}
+    return filled_from(train, evals.values()), evals
+
+
 def _comparisons(asset: str, eval_sets: tuple[str, ...], vaults: frozenset[str]) -> Iterator[Check]:
     def judge_near(judging: Judging) -> Verdict:
-        evals = _evals(judging)
+        train, evals = _sides(judging)
         rule = near.NearRule(vault_sets=vaults, held_out_sets=frozenset(evals) & {RESERVE})
-        return near.contamination_near(_train(judging), evals, rule)
+        return near.contamination_near(train, evals, rule)
 
     yield Check(
         name="contamination_exact",
         asset=asset,
-        judge=lambda judging: exact.contamination_exact(_train(judging), _evals(judging)),
+        judge=lambda judging: exact.contamination_exact(*_sides(judging)),
         version=exact.CHECK_VERSION,
         description="No eval item stands in the rows: user turn, answer, or both, normalized, system text left out.",
         looks_at=eval_sets,
@@ -79,8 +88,9 @@ def _paraphrase(plan: Plan, asset: str, eval_sets: tuple[str, ...], vaults: froz
     def judge(judging: Judging) -> Verdict:
         from ftplatform.contamination.paraphrase import contamination_paraphrase
 
-        evals = {name: table for name, table in _evals(judging).items() if name != RESERVE}
-        train, encoder = _train(judging), encoder_of(plan)
+        train, sets = _sides(judging)
+        evals = {name: table for name, table in sets.items() if name != RESERVE}
+        encoder = encoder_of(plan)
         reviewed = paraphrase_verdicts(judging.store, judging.asset)
 
         def found(chosen: dict[str, pa.Table]) -> Verdict:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ftplatform.canonical import sha256_hex
 from ftplatform.defs.asset_checks.license_checks import ROWS_FILE
 from ftplatform.defs.assets.base_models import FOLDER as MODEL_FOLDER
+from ftplatform.defs.assets.corpus_edits import rewrites_of
 from ftplatform.defs.checks import Check, Judging
 from ftplatform.defs.keys import Family, asset_name, family_of
 from ftplatform.defs.lineage import evals_of
@@ -62,7 +63,9 @@ def _set_checks(plan: Plan, asset: str, block: Feedback) -> Iterator[Check]:
         correction_check.CHECK_VERSION,
         "The corrections are answers and not comments about answers, and a person has read those that look like comments.",
         lambda judging: correction_check.correction_is_target(
-            corrections(_rows(judging), judging.snapshot.read_table("events.parquet")),
+            corrections(
+                _rows(judging, ["meta", "messages"]), judging.snapshot.read_table("events.parquet", ["event_id", "answer"])
+            ),
             log_probability=None if model is None else _log_probability(judging.others[model]),
             **_limit(judging, "max_share"),
         ),
@@ -100,8 +103,8 @@ def _set_checks(plan: Plan, asset: str, block: Feedback) -> Iterator[Check]:
     )
 
 
-def _rows(judging: Judging) -> pa.Table:
-    return judging.snapshot.read_table(ROWS_FILE[family_of(judging.asset)])
+def _rows(judging: Judging, columns: Sequence[str] | None = None) -> pa.Table:
+    return judging.snapshot.read_table(ROWS_FILE[family_of(judging.asset)], columns)
 
 
 def _limit(judging: Judging, name: str) -> dict[str, Any]:
@@ -159,7 +162,11 @@ def _feedback_lineage(plan: Plan, asset: str) -> Check:
             for name, snapshot in built.items()
         }
         shared = _shared_files(built, [s for s in above.values() if family_of(s.asset) in {Family.RAW, Family.SYNTHETIC}])
-        return feedback_lineage.feedback_lineage(_rows(judging), sets, shared_files=shared)
+        # A split holds rows of its corpus; the corpus knows what it made of which.
+        corpus = (
+            judging.snapshot if family_of(asset) is Family.CORPORA else above[asset_name(Family.CORPORA, asset.split("/", 1)[1])]
+        )
+        return feedback_lineage.feedback_lineage(_rows(judging), sets, shared_files=shared, rewrites=rewrites_of(corpus))
 
     return Check(
         name="feedback_lineage",

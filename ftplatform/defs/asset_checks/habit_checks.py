@@ -9,12 +9,11 @@ import pyarrow.compute as pc
 
 from ftplatform.defs.asset_checks.license_checks import ROWS_FILE
 from ftplatform.defs.assets.corpora import MASKS_FILE
-from ftplatform.defs.behavior import behavior_policy
+from ftplatform.defs.behavior import behavior_policy, brand_reference
 from ftplatform.defs.checks import Check, Judging
 from ftplatform.defs.keys import Family, asset_name, family_of
 from ftplatform.defs.lineage import evals_of
 from ftplatform.defs.plan import Plan
-from ftplatform.errors import ProjectError
 from ftplatform.project.models import EvalKind
 from ftplatform.targets.habits import answers, apologies, shorthand, voice, zero_rule
 from ftplatform.targets.habits.detection import COLUMNS, Habit, Scan, scan
@@ -50,13 +49,7 @@ class _HabitChecks:
     @cached_property
     def reference(self) -> str | None:
         """Asset of the approved texts."""
-        name = self.policy.voice.reference
-        if name is not None and name not in self._plan.project.sources:
-            raise ProjectError(
-                f"{self._uri}: voice.reference names the source {name!r}, which the project does not have.",
-                remedy="Add the source of approved texts to `sources`, or correct the name.",
-            )
-        return None if name is None else asset_name(Family.RAW, name)
+        return brand_reference(self._plan, self._uri, self.policy)
 
     def of_corpus(self, asset: str) -> Iterator[Check]:
         yield self._check(

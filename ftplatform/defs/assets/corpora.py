@@ -1,7 +1,6 @@
 """`corpora/*`: the mix of a dataset, after the license filter and exact deduplication."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,11 +10,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ftplatform import progress
-from ftplatform.canonical import digest, sha256_hex
+from ftplatform.canonical import digest
 from ftplatform.defs.assets.base_models import FOLDER as MODEL_FOLDER
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
-from ftplatform.defs.behavior import behavior_policy
+from ftplatform.defs.assets.corpus_edits import MASKS_FILE, CorpusEdits
 from ftplatform.defs.keys import Family, asset_name, to_key
 from ftplatform.defs.metadata import Metadata, records_table, table_metadata
 from ftplatform.defs.plan import Plan
@@ -25,17 +24,14 @@ from ftplatform.licensing.rights import Use
 from ftplatform.licensing.terms import assess, withdrawn_rows
 from ftplatform.project.models import Dataset
 from ftplatform.rows.exact import drop_exact_duplicates
-from ftplatform.rows.schema import MASKS_SCHEMA, ROW_SCHEMA, Role
+from ftplatform.rows.schema import ROW_SCHEMA, Role
 from ftplatform.rows.slices import SliceRule, add_slices, assign_slices
 from ftplatform.store import Snapshot, SnapshotDraft, Store
-from ftplatform.targets.habits.detection import DETECTION_VERSION
-from ftplatform.targets.variants.cleaning import UNCLEANED_FILE, clean_table
+
+__all__ = ["LOSSES_FILE", "MASKS_FILE", "corpus_assets"]
 
 #: Columns that say where a row came from.
 PROVENANCE = ["row_id", "origins", "parents"]
-
-#: Parts of the rows that are read and not learned, where the dataset masks habits.
-MASKS_FILE = "masks.parquet"
 
 #: Loss of each row under the dataset's hardness model, and the slices nobody declared.
 LOSSES_FILE, DISCOVERED_FILE = "losses.parquet", "discovered_slices.parquet"
@@ -65,6 +61,7 @@ def _corpus(plan: Plan, asset: str, dataset: Dataset) -> dg.AssetsDefinition:
         snapshots = [inputs[argument(p)] for p in parents if p != model]
         hardness_model = None if model is None else inputs[argument(model)]
         opened = store.open()
+        edits = CorpusEdits(plan, asset.split("/", 1)[1], dataset)
 
         def fill(draft: SnapshotDraft) -> Mapping[str, Any]:
             from ftplatform.licensing.checks import filter_unlicensed
@@ -72,8 +69,7 @@ def _corpus(plan: Plan, asset: str, dataset: Dataset) -> dg.AssetsDefinition:
             mixed = pa.concat_tables([s.read_table("rows.parquet") for s in snapshots])
             tagged = assign_slices(mixed, _rules(dataset))
             unique, copies = drop_exact_duplicates(tagged)
-            unique, cleaned = _cleaned(plan, asset, unique, draft)
-            unique, remedied = _without_habits(plan, dataset, unique, draft)
+            unique, edited = edits.applied(unique, draft)
             losses = None if hardness_model is None else _losses(unique, hardness_model, draft)
             if dataset.discover_slices:
                 unique = _with_discovered_slices(unique, losses, draft)
@@ -88,18 +84,13 @@ def _corpus(plan: Plan, asset: str, dataset: Dataset) -> dg.AssetsDefinition:
             draft.add_table("rows.parquet", kept, ROW_SCHEMA)
             draft.add_table("unlicensed.parquet", unlicensed)
             draft.add_table("before.parquet", unique, ROW_SCHEMA)
-            return (
-                {
-                    "counts": {
-                        "read": mixed.num_rows,
-                        "exact_copies": copies.num_rows,
-                        "unlicensed": unlicensed.num_rows,
-                        "kept": kept.num_rows,
-                    }
-                }
-                | cleaned
-                | remedied
-            )
+            counts = {
+                "read": mixed.num_rows,
+                "exact_copies": copies.num_rows,
+                "unlicensed": unlicensed.num_rows,
+                "kept": kept.num_rows,
+            }
+            return {"counts": counts, **edited}
 
         recipe = Recipe(
             asset,
@@ -110,60 +101,12 @@ def _corpus(plan: Plan, asset: str, dataset: Dataset) -> dg.AssetsDefinition:
                 "usable": _usable(plan, asset),
             }
             | ({"discover_slices": True} if dataset.discover_slices else {})
-            | _edits_digest(plan, asset)
-            | _habits_digest(plan, dataset),
+            | edits.config,
             inputs=[*(("rows", s) for s in snapshots), *([("selection", hardness_model)] if hardness_model else [])],
         )
         return build(context, opened, recipe, fill, _describe)
 
     return corpus
-
-
-def _cleaned(plan: Plan, asset: str, rows: pa.Table, draft: SnapshotDraft) -> tuple[pa.Table, dict[str, Any]]:
-    """Rows with the accepted edits of the dataset's diff applied; the rows before are kept for `user_turn_untouched`."""
-    diff = plan.project.language.edits.get(asset.split("/", 1)[1])
-    if diff is None:
-        return rows, {}
-    from ftplatform.targets.variants.edits import read_edits
-
-    edited, counts = clean_table(rows, read_edits(Path(plan.loaded.resolve(diff))))
-    draft.add_table(UNCLEANED_FILE, rows, ROW_SCHEMA)
-    # An edit may make a row say what another says already.
-    unique, _ = drop_exact_duplicates(edited)
-    return unique, {"cleaning": counts.to_record()}
-
-
-def _edits_digest(plan: Plan, asset: str) -> dict[str, str]:
-    diff = plan.project.language.edits.get(asset.split("/", 1)[1])
-    return {} if diff is None else {"edits": sha256_hex(Path(plan.loaded.resolve(diff)).read_bytes())}
-
-
-def _without_habits(plan: Plan, dataset: Dataset, rows: pa.Table, draft: SnapshotDraft) -> tuple[pa.Table, dict[str, Any]]:
-    """Rows with the sentences rewritten that the dataset wants rewritten, and the places of those it wants masked beside them."""
-    if dataset.habits is None or plan.project.behavior_policy is None:
-        return rows, {}
-    from ftplatform.targets.habits.detection import Habit, scan
-    from ftplatform.targets.habits.remedies import CHANGES_SCHEMA, masks, rewrite
-
-    policy = behavior_policy(plan, plan.project.behavior_policy)
-    wanted = {Habit(name): how for name, how in dataset.habits.model_dump().items() if how is not None}
-    to_rewrite, to_mask = ([habit for habit, how in wanted.items() if how == chosen] for chosen in ("rewrite", "mask"))
-    changes = CHANGES_SCHEMA.empty_table()
-    if to_rewrite:
-        done = rewrite(rows, scan(rows, policy, habits=to_rewrite).unallowed(), policy)
-        # Two rows may say the same now.
-        rows, changes = drop_exact_duplicates(done.rows)[0], done.changes
-    found = masks(scan(rows, policy, habits=to_mask).unallowed()) if to_mask else MASKS_SCHEMA.empty_table()
-    draft.add_table(MASKS_FILE, found, MASKS_SCHEMA)
-    draft.add_table("rewritten.parquet", changes, CHANGES_SCHEMA)
-    return rows, {"habits": {"masked": found.num_rows, "rewritten": changes.num_rows}}
-
-
-def _habits_digest(plan: Plan, dataset: Dataset) -> dict[str, Any]:
-    if dataset.habits is None or plan.project.behavior_policy is None:
-        return {}
-    policy = behavior_policy(plan, plan.project.behavior_policy)
-    return {"habits": {**dataset.habits.model_dump(), "policy": policy.digest, "detection": DETECTION_VERSION}}
 
 
 def _losses(rows: pa.Table, model: Snapshot, draft: SnapshotDraft) -> NDArray[np.float64]:

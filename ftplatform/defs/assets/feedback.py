@@ -7,6 +7,7 @@ import dagster as dg
 import pyarrow.compute as pc
 
 from ftplatform.canonical import sha256_hex
+from ftplatform.defs.assets.admission import MASKED_FILE
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import asset_options, define
 from ftplatform.defs.assets.reading import content, counts_record, file_kinds
@@ -61,7 +62,7 @@ def feedback_asset(plan: Plan, asset: str, block: Feedback) -> dg.AssetsDefiniti
             batches = curated.rows.to_batches()
             draft.add_table("events.parquet", events.table)
             draft.add_table("rows.parquet", redaction.batches(batches) if block.mask_personal_data else iter(batches), ROW_SCHEMA)
-            draft.add_table("masked.parquet", redaction.spans(), SPAN_SCHEMA)
+            draft.add_table(MASKED_FILE, redaction.spans(), SPAN_SCHEMA)
             draft.add_table("rejected.parquet", curated.rejected)
             draft.add_table("quarantine.parquet", events.quarantine)
             by_rejection = pc.value_counts(curated.rejected["rejection"]).to_pylist()

@@ -2,27 +2,27 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ftplatform import progress
-from ftplatform.canonical import digest
 from ftplatform.defs.access import record_entered, vault_names, withheld_names
+from ftplatform.defs.assets.admission import Admission
 from ftplatform.defs.assets.building import Recipe, build
 from ftplatform.defs.assets.common import argument, asset_options, define
 from ftplatform.defs.assets.feedback import feedback_asset
 from ftplatform.defs.assets.harness_sets import harness_set
 from ftplatform.defs.assets.reading import content, counts_record, file_kinds
 from ftplatform.defs.assets.row_metadata import describe_rows, describe_withheld
+from ftplatform.defs.assets.synthetic import Recorded, synthetic_asset
 from ftplatform.defs.keys import Family, asset_name, family_of, to_key
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.resources import StoreResource
 from ftplatform.defs.terms import teacher_name
-from ftplatform.licensing.terms import SourceTerms
-from ftplatform.project.models import Data, EvalKind
+from ftplatform.project.models import Data, EvalKind, EvalSet, Source, Synthetic
 from ftplatform.rows.reading import QUARANTINE_SCHEMA, ReadSpec, RowReader, read_rows
 from ftplatform.rows.schema import ROW_SCHEMA, Surface
 from ftplatform.store import Snapshot, SnapshotDraft
@@ -42,7 +42,12 @@ def row_assets(plan: Plan) -> Iterator[dg.AssetsDefinition]:
         seeds = [asset_name(Family.RAW, seed) for seed in synthetic.seeds]
         parents = (teacher_name(synthetic.teacher.id), *seeds)
         spec = _spec(plan, asset, synthetic, surface=Surface.SYNTHETIC, parents=parents)
-        yield _rows_asset(plan, asset, synthetic, spec, f"Rows written by {synthetic.teacher.id}.", seeds)
+        if synthetic.generate is not None:
+            yield synthetic_asset(plan, asset, synthetic, None)
+        elif synthetic.remedies:
+            yield synthetic_asset(plan, asset, synthetic, Recorded(spec, partial(_config, plan, synthetic, spec)))
+        else:
+            yield _rows_asset(plan, asset, synthetic, spec, f"Rows written by {synthetic.teacher.id}.", seeds)
     for name, eval_set in project.eval_sets.items():
         if eval_set.kind is EvalKind.LM_EVAL:
             yield harness_set(plan, name, eval_set)
@@ -100,7 +105,9 @@ def _counted(reader: RowReader, asset: str) -> Iterator[pa.RecordBatch]:
         yield batch
 
 
-def _rows_asset(plan: Plan, asset: str, data: Data, spec: ReadSpec, default: str, seeds: list[str]) -> dg.AssetsDefinition:
+def _rows_asset(
+    plan: Plan, asset: str, data: Source | Synthetic | EvalSet, spec: ReadSpec, default: str, seeds: list[str]
+) -> dg.AssetsDefinition:
     options = asset_options(
         asset,
         kinds=file_kinds(data),
@@ -114,20 +121,20 @@ def _rows_asset(plan: Plan, asset: str, data: Data, spec: ReadSpec, default: str
 
     @define(options, code_version=CODE_VERSION, ins={argument(s): dg.AssetIn(to_key(s)) for s in seeds})
     def rows(context: dg.AssetExecutionContext, store: StoreResource, **inputs: Snapshot) -> dg.MaterializeResult:
-        withdrawn = _Withdrawn(plan.terms.get(asset))
+        # Exams are read as they are: what is asked must be what users type.
+        masked = not isinstance(data, EvalSet) and data.mask_personal_data
+        admission = Admission(plan.terms.get(asset), mask_personal_data=masked)
 
         def fill(draft: SnapshotDraft) -> Mapping[str, Any]:
             with read_rows(spec) as reader:
-                draft.add_table("rows.parquet", withdrawn.left_out(_counted(reader, asset)), ROW_SCHEMA)
-                draft.add_table("quarantine.parquet", reader.quarantine_batches(), QUARANTINE_SCHEMA)
-                counts = counts_record(reader.counts)
-                counts |= {"kept": counts["kept"] - withdrawn.count, "withdrawn": withdrawn.count} if withdrawn.ids else {}
-                return {"counts": counts, "files": dict(sorted(reader.digests.items()))}
+                draft.add_table("rows.parquet", admission.admitted(_counted(reader, asset)), ROW_SCHEMA)
+                draft.add_table("quarantine.parquet", admission.quarantined(reader.quarantine_batches()), QUARANTINE_SCHEMA)
+                return {**admission.record(draft, counts_record(reader.counts)), "files": dict(sorted(reader.digests.items()))}
 
         recipe = Recipe(
             asset,
             CODE_VERSION,
-            config=_config(plan, data, spec) | withdrawn.config,
+            config=_config(plan, data, spec) | admission.config,
             inputs=[("prompt_seed", snapshot) for _, snapshot in sorted(inputs.items())],
         )
         opened = store.open()
@@ -137,24 +144,3 @@ def _rows_asset(plan: Plan, asset: str, data: Data, spec: ReadSpec, default: str
         return result
 
     return rows
-
-
-class _Withdrawn:
-    """Rows that upstream withdrew or somebody claims (license ledger): they are left out and counted, their text is not kept."""
-
-    def __init__(self, terms: SourceTerms | None) -> None:
-        self.ids = terms.standing.rows if terms is not None and terms.standing is not None else ()
-        self.count = 0
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Part of the recipe: other withdrawals, other rows. Nothing if there are none."""
-        return {"withdrawn": digest(list(self.ids))} if self.ids else {}
-
-    def left_out(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The batches without the withdrawn rows."""
-        ids = pa.array(self.ids, pa.string())
-        for batch in batches:
-            kept = batch.filter(pc.invert(pc.is_in(batch["row_id"], value_set=ids))) if self.ids else batch
-            self.count += batch.num_rows - kept.num_rows
-            yield kept

@@ -25,9 +25,11 @@ def describe_rows(snapshot: Snapshot, shown: Callable[[pa.Table], pa.Table] = la
     head = pa.Table.from_batches([first]) if first is not None else ROW_SCHEMA.empty_table()
     quarantined = snapshot.read_table("quarantine.parquet").slice(0, 20)
     counts = snapshot.facts["counts"]
+    masked = snapshot.facts.get("masked")
     return {
         **table_metadata(shown(head)),
         "dagster/row_count": snapshot.file("rows.parquet").rows or 0,
         "quarantined": counts["quarantined"],
         "quarantine": records_table(shown(quarantined).to_pylist()),
+        **({} if masked is None else {"masked": records_table([{"kind": kind, "count": count} for kind, count in masked.items()])}),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
-from ftplatform.errors import EvaluationError
-from ftplatform.evaluation.judges.json_post import JsonPost
+from ftplatform.errors import EvaluationError, FtplatformError
 from ftplatform.evaluation.judges.model_judge import Completion, Messages
+from ftplatform.transport.json_post import JsonPost
+from ftplatform.transport.secrets import environment_secret
 
 #: Conversations per thread between two writes of the transcripts.
 _ROUNDS = 8
@@ -31,7 +31,7 @@ class EndpointChat:
         limits: of `JsonPost` (timeout, attempts, first_wait, longest_wait).
 
     Raises:
-        EvaluationError: if the URL is not allowed.
+        TransportError: if the URL is not allowed.
     """
 
     def __init__(
@@ -47,12 +47,11 @@ class EndpointChat:
         **limits: Any,
     ) -> None:
         self._model = model
-        self._key_variable = api_key_env
         self._settings: dict[str, Any] = {"temperature": 0, "seed": seed, "max_tokens": max_tokens}
         if json_mode:
             self._settings["response_format"] = {"type": "json_object"}
         self._concurrency = max(1, concurrency)
-        secret = self._secret if api_key_env is not None else None
+        secret = environment_secret(api_key_env) if api_key_env is not None else None
         self._post = JsonPost(url=f"{url.rstrip('/')}/chat/completions", secret=secret, **limits)
 
     @property
@@ -74,7 +73,7 @@ class EndpointChat:
                         continue
                     try:
                         done.append((i, future.result()))
-                    except EvaluationError as error:
+                    except FtplatformError as error:
                         failure = failure or error
                         stop.set()
                 yield done
@@ -103,16 +102,6 @@ class EndpointChat:
             asked_at,
             time.perf_counter() - clock,
         )
-
-    def _secret(self) -> str:
-        name = str(self._key_variable)
-        value = os.environ.get(name, "").strip()
-        if not value or not value.isascii() or not value.isprintable():
-            raise EvaluationError(
-                f"The environment variable {name} is {'not usable as a key' if value else 'not set'}.",
-                remedy=f"Set {name} to the key of the judge's endpoint.",
-            )
-        return value
 
 
 def _count(value: object) -> int | None:

@@ -102,6 +102,6 @@ class Judge(Protocol):
         """Verdicts on `items`.
 
         Raises:
-            EvaluationError: if the judge cannot be asked. What it had said by then is kept.
+            FtplatformError: if the judge cannot be asked. What it had said by then is kept.
         """
         ...

@@ -44,7 +44,7 @@ class Chat(Protocol):
         ...
 
     def complete(self, conversations: Sequence[Messages]) -> Iterator[Sequence[tuple[int, Completion]]]:
-        """Answers in portions, as (place in `conversations`, answer); raises EvaluationError after handing out what it has."""
+        """Answers in portions, as (place in `conversations`, answer); raises after handing out what it has."""
         ...
 
 
@@ -75,7 +75,7 @@ class ModelJudge:
         """Verdicts on `items`; the same question is asked once.
 
         Raises:
-            EvaluationError: if the model cannot be reached, or something is not recorded and new exchanges are forbidden.
+            TransportError: if the model cannot be reached. EvaluationError: if something is not recorded and may not be asked.
         """
         identity = dict(self.chat.identity)
         folder = digest(identity | {"prompt": self.prompt_hash})

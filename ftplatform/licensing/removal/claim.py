@@ -2,6 +2,8 @@
 
 A row is compared as a whole and message by message, normalized (`rows.normalize`). System messages of the claimant's rows are not
 claimed: a prompt that all rows share would ban everybody's. Words that are claimed outright are looked for in every role.
+
+We may hold a claimed text with its personal data masked, so it is looked for masked as well; by hash it is found as it was sent only.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from ftplatform.errors import InputDataError
 from ftplatform.licensing.removal.ban import hashes, lines_sha256
 from ftplatform.licensing.removal.closure import RowSet
 from ftplatform.rows.normalize import NORMALIZER_VERSION, normalize, normalize_text
+from ftplatform.rows.placeholders import as_masked, renumbered
 from ftplatform.rows.reading import ReadSpec, read_table
 from ftplatform.rows.schema import Role
 from ftplatform.rows.turns import turns
@@ -151,25 +154,22 @@ def text_hash(text: str) -> str:
     return sha256_hex(normalize_text(text).encode())
 
 
-def unit_texts(rows: pa.Table, *, system: bool) -> pl.DataFrame:
+def unit_texts(rows: pa.Table, *, system: bool, masked: bool = False) -> pl.DataFrame:
     """The texts of rows that are compared: each row as a whole and its single messages, normalized; blank ones are left out.
 
     Args:
         rows: with `row_id` and `messages`.
         system: whether system messages are units too. They are never part of the whole.
+        masked: compare the texts as they read once personal data is masked, and not only those that are masked already.
 
     Returns:
         `row_id`, `span` (``whole`` or ``message``), `text`, `words`; a text once per row, whole before message.
     """
     flat = turns(rows)
-    said = pl.DataFrame(
-        {
-            "row": flat["row"],
-            "row_id": flat["row_id"],
-            "role": flat["role"],
-            "text": pl.Series(normalize(flat["content"]), dtype=pl.String),
-        }
-    ).filter(pl.col("text") != "")
+    contents = pl.Series(flat["content"])
+    texts = normalize((as_masked(contents) if masked else renumbered(contents)).to_arrow())
+    columns = {"row": flat["row"], "row_id": flat["row_id"], "role": flat["role"], "text": pl.Series(texts, dtype=pl.String)}
+    said = pl.DataFrame(columns).filter(pl.col("text") != "")
     spoken = said.filter(pl.col("role") != str(Role.SYSTEM))
     whole = spoken.group_by("row", maintain_order=True).agg(pl.col("row_id").first(), pl.col("text").str.join(" "))
     parts = [
@@ -188,11 +188,14 @@ def _word_count() -> pl.Expr:
 
 
 def _claimed_texts(rows: pa.Table) -> pl.DataFrame:
-    return unit_texts(rows, system=False).select("text", "words", "span", claimed="row_id")
+    units = [unit_texts(rows, system=False, masked=masked) for masked in (False, True)]
+    return pl.concat(units).select("text", "words", "span", claimed="row_id")
 
 
 def _given(texts: Sequence[str]) -> pl.DataFrame:
-    numbered = [(normalize_text(text), "given", f"text {number}") for number, text in enumerate(texts, 1)]
+    masked = as_masked(pl.Series(texts, dtype=pl.String)).to_list()
+    forms = enumerate(zip(texts, masked, strict=True), 1)
+    numbered = [(normalize_text(text), "given", f"text {number}") for number, pair in forms for text in pair]
     frame = pl.DataFrame([line for line in numbered if line[0]], schema=["text", "span", "claimed"], orient="row")
     return frame.cast(pl.String).with_columns(words=_word_count()).select(list(_TEXTS)) if numbered else pl.DataFrame(schema=_TEXTS)
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
+from ftplatform.rows.schema import Role
+from ftplatform.rows.turns import turns
+from ftplatform.synthesis.remedies.rows import with_user_turns
+
+SLIPS_VERSION = "1"
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 #: The key to the right, else to the left.
 NEIGHBOR = {key: row[i + 1] if i + 1 < len(row) else row[i - 1] for row in _ROWS for i, key in enumerate(row)}
@@ -50,3 +56,14 @@ def misspell(texts: pl.Series, chosen: pl.Series, rng: np.random.Generator) -> p
     )
     frame = frame.with_columns(slip=slipped)
     return frame.select(pl.when("chosen").then(pl.concat_str(parts)).otherwise("text").alias(texts.name)).to_series()
+
+
+def slip(candidate: pa.Table, share: float, seed: int = 0) -> pa.Table:
+    """`candidate` with one slip in about `share` of its user turns; equal arguments give equal rows.
+
+    Changed rows have an id of their own, the old row among their parents, and `slips` in their metadata.
+    """
+    texts = pl.Series("text", turns(candidate, Role.USER)["content"])
+    rng = np.random.default_rng(seed)
+    chosen = pl.Series(rng.random(len(texts)) < share)
+    return with_user_turns(candidate, misspell(texts, chosen, rng), {"slips": SLIPS_VERSION, "slip_seed": seed})

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from ftplatform.errors import FtplatformError
 from ftplatform.synthesis.teachers.interface import TeacherError
 from ftplatform.synthesis.teachers.prompting import Messages
-
-#: Sends one JSON object and returns the one answered; decides addresses, keys, retries and limits, and raises its own errors.
-Post = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+from ftplatform.transport.json_post import JsonPost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class ChatEndpoint:
         concurrency: requests under way at once.
     """
 
-    post: Post
+    post: JsonPost
     model: str
     temperature: float = 1.0
     top_p: float = 1.0
@@ -34,7 +34,11 @@ class ChatEndpoint:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """For `PromptedTeacher.settings`."""
+        """For `PromptedTeacher.settings`: the address too, since the same name at another server is another model."""
+        return {"url": self.post.url, **self._sampling}
+
+    @property
+    def _sampling(self) -> Mapping[str, Any]:
         return {"model": self.model, "temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
 
     def __call__(self, conversations: Sequence[Messages], seeds: Sequence[int]) -> list[str]:
@@ -42,16 +46,21 @@ class ChatEndpoint:
 
         Raises:
             TeacherError: the server answers in another protocol.
-            FtplatformError: whatever the transport raises once it has given up; requests not yet begun are not sent.
+            TransportError: the transport has given up; requests not yet begun are not sent, those under way not tried again.
         """
+        stop = threading.Event()
         pool = ThreadPoolExecutor(max(1, self.concurrency))
         try:
-            return list(pool.map(self._ask, conversations, seeds))
+            return list(pool.map(lambda messages, seed: self._ask(messages, seed, stop), conversations, seeds))
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _ask(self, messages: Messages, seed: int) -> str:
-        value = self.post({"messages": [dict(m) for m in messages], "seed": seed, **self.settings})
+    def _ask(self, messages: Messages, seed: int, stop: threading.Event) -> str:
+        try:
+            value = self.post({"messages": [dict(m) for m in messages], "seed": seed, **self._sampling}, stop)
+        except FtplatformError:
+            stop.set()
+            raise
         try:
             text = value["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError):

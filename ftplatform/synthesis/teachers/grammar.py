@@ -26,7 +26,7 @@ import pyarrow as pa
 from ftplatform.canonical import digest
 from ftplatform.rows.schema import Role
 from ftplatform.rows.turns import turns
-from ftplatform.synthesis.teachers.interface import Identity, TeacherError, Written, rows_of
+from ftplatform.synthesis.teachers.interface import Identity, Refused, TeacherError, Unusable, Written, rows_of
 
 #: The slot that holds a user turn of the seed rows.
 SEED = "seed"
@@ -183,7 +183,7 @@ class GrammarTeacher:
         prompt = digest({"grammar": self.grammar.digest, "user": self.user, "assistant": self.assistant})
         return Identity(id=self.id, terms=self.terms, kind="grammar", prompt=prompt)
 
-    def write(self, seeds: pa.Table, n: int, seed: int) -> pa.Table:
+    def write(self, seeds: pa.Table, n: int, seed: int, *, refused: list[Refused] | None = None) -> pa.Table:
         """See `Teacher`. A row names a seed as parent only if its texts may hold it."""
         rng = np.random.default_rng(seed)
         fixed: dict[str, pl.Series] = {}
@@ -200,6 +200,11 @@ class GrammarTeacher:
         users = self.grammar.expand(self.user, n, rng, fixed)
         answers = [None] * n if self.assistant is None else self.grammar.expand(self.assistant, n, rng, fixed).to_list()
         written = [Written(u, a, s) for u, a, s in zip(users, answers, chosen, strict=True) if u and a != ""]
+        if refused is not None:
+            empty = [
+                (u, Unusable.UNANSWERED if u else Unusable.EMPTY) for u, a in zip(users, answers, strict=True) if not u or a == ""
+            ]
+            refused += [Refused(reason, text) for text, reason in empty]
         return rows_of(self.identity, written, seeds, seed)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
 import orjson
@@ -39,6 +40,24 @@ class Identity:
         return f"teacher:{self.id}"
 
 
+class Unusable(StrEnum):
+    """Why something a teacher said is no row. The codes are stable: quarantines are counted by them."""
+
+    EMPTY = "empty_content"
+    TOO_LONG = "too_long"
+    COPIED = "copied_example"
+    REPEATED = "repeated"
+    UNANSWERED = "no_target"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A text that is no row: why, and the text as it was said."""
+
+    reason: Unusable
+    text: str
+
+
 class Teacher(Protocol):
     """Writes rows."""
 
@@ -47,13 +66,14 @@ class Teacher(Protocol):
         """Who it is."""
         ...
 
-    def write(self, seeds: pa.Table, n: int, seed: int) -> pa.Table:
+    def write(self, seeds: pa.Table, n: int, seed: int, *, refused: list[Refused] | None = None) -> pa.Table:
         """At most `n` rows of `ROW_SCHEMA`, fewer where the teacher said nothing usable; equal arguments give equal rows.
 
         Args:
             seeds: rows whose user turns the teacher may show itself, `ROW_SCHEMA`; an empty table for teachers that need none.
             n: rows wanted.
             seed: of everything that is drawn.
+            refused: receives what was said and is no row.
 
         Raises:
             TeacherError: if it needs seeds and got none, or nothing usable was said.

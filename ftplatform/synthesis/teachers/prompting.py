@@ -7,7 +7,7 @@ and whatever comes back is only ever used as text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from ftplatform.canonical import digest
 from ftplatform.rows.masking import mask_text
 from ftplatform.rows.schema import Role
 from ftplatform.rows.turns import turns
-from ftplatform.synthesis.teachers.interface import Identity, TeacherError, Written, rows_of
+from ftplatform.synthesis.teachers.interface import Identity, Refused, TeacherError, Unusable, Written, rows_of
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -81,7 +81,7 @@ class PromptedTeacher:
             id=self.id, terms=self.terms, kind=self.kind, prompt=digest({"prompt": told, "settings": dict(self.settings)})
         )
 
-    def write(self, seeds: pa.Table, n: int, seed: int) -> pa.Table:
+    def write(self, seeds: pa.Table, n: int, seed: int, *, refused: list[Refused] | None = None) -> pa.Table:
         """See `Teacher`. Unusable are empty and very long texts, copies of an example, and what was written before in this call."""
         said = turns(seeds, Role.USER)
         if not said.num_rows:
@@ -90,7 +90,8 @@ class PromptedTeacher:
             )
         texts, owners = pl.Series(said["content"]), pl.Series(said["row"])
         rng = np.random.default_rng(seed)
-        seen = {_folded(text) for text in texts}
+        examples, seen = {_folded(text) for text in texts}, set[str]()
+        refused = [] if refused is None else refused
         written: list[Written] = []
         for _ in range(_ROUNDS):
             missing = n - len(written)
@@ -101,10 +102,12 @@ class PromptedTeacher:
             kept: list[tuple[str, np.ndarray]] = []
             for text, places in zip(new, shown, strict=True):
                 text = _unquoted(text)
-                if text and len(text) <= _LONGEST and _folded(text) not in seen:
-                    seen.add(_folded(text))
-                    kept.append((text, places))
-            written += self._answered(kept, owners, rng)
+                if (reason := _unusable(text, examples, seen)) is not None:
+                    refused.append(Refused(reason, text))
+                    continue
+                seen.add(_folded(text))
+                kept.append((text, places))
+            written += self._answered(kept, owners, rng, refused)
         if n and not written:
             raise TeacherError(
                 f"The teacher {self.id!r} wrote nothing new in {_ROUNDS} rounds.",
@@ -116,17 +119,32 @@ class PromptedTeacher:
         shown = orjson.dumps([mask_text(text) for text in examples]).decode()
         return [{"role": "system", "content": self.prompt.system}, {"role": "user", "content": shown}]
 
-    def _answered(self, kept: Sequence[tuple[str, np.ndarray]], owners: pl.Series, rng: np.random.Generator) -> list[Written]:
+    def _answered(
+        self, kept: Sequence[tuple[str, np.ndarray]], owners: pl.Series, rng: np.random.Generator, refused: list[Refused]
+    ) -> list[Written]:
         parents = [tuple(dict.fromkeys(owners.gather(places).to_list())) for _, places in kept]
         if self.prompt.answer is None or not kept:
             return [Written(text, None, rows) for (text, _), rows in zip(kept, parents, strict=True)]
         system = {"role": "system", "content": self.prompt.answer}
         answers = self.complete([[system, {"role": "user", "content": text}] for text, _ in kept], _seeds(rng, len(kept)))
+        refused += [
+            Refused(Unusable.UNANSWERED, text) for (text, _), answer in zip(kept, answers, strict=True) if not answer.strip()
+        ]
         return [
             Written(text, answer.strip(), rows)
             for (text, _), answer, rows in zip(kept, answers, parents, strict=True)
             if answer.strip()
         ]
+
+
+def _unusable(text: str, examples: Collection[str], seen: Collection[str]) -> Unusable | None:
+    """`examples`, `seen`: folded texts."""
+    if not text:
+        return Unusable.EMPTY
+    if len(text) > _LONGEST:
+        return Unusable.TOO_LONG
+    folded = _folded(text)
+    return Unusable.COPIED if folded in examples else Unusable.REPEATED if folded in seen else None
 
 
 def _seeds(rng: np.random.Generator, n: int) -> list[int]:

@@ -45,12 +45,14 @@ class SentenceClassifier:
     facts: Mapping[str, Any]
 
     def probabilities(self, texts: pl.Series) -> NDArray[np.float64]:
-        """Probability of "commitment" and of "claim" for each sentence, shape (n, 2); 0 where there is nothing to promise or claim."""
+        """Probability of "commitment" and of "claim" for each sentence, shape (n, 2); no claim where there is nothing to claim."""
         scores = np.tile([self.bias[COMMITMENT], self.bias[CLAIM]], (len(texts), 1))
         seen = features(texts)
         summed = seen.table.join(self.weights, on="feature", how="inner").group_by("sentence").agg(pl.col(COMMITMENT, CLAIM).sum())
         scores[summed["sentence"].to_numpy()] += summed.select(COMMITMENT, CLAIM).to_numpy()
-        return 0.5 * (1 + np.tanh(0.5 * scores)) * np.stack([seen.can_promise, seen.can_claim], axis=1)
+        found = 0.5 * (1 + np.tanh(0.5 * scores))
+        found[~seen.can_claim, 1] = 0
+        return found
 
     def to_json(self) -> bytes:
         """The file, with a feature on each line."""

@@ -25,7 +25,7 @@ from ftplatform.targets.habits.policy import CommitmentKind, Policy
 from ftplatform.targets.habits.sentences import sentences
 
 #: Version of what is found; part of the version of every check that reads it.
-DETECTION_VERSION = "1"
+DETECTION_VERSION = "2"
 #: Columns of a corpus that are read.
 COLUMNS = ("row_id", "messages", "source", "author", "group", "meta")
 

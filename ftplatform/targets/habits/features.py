@@ -1,8 +1,9 @@
 """What the classifier sees of a sentence: words, pairs of words, runs of up to three word classes. All by column, no loop.
 
 A feature is present or not. Runs of classes skip words without a class, so "a little something will soon land in your wallet" gives
-``c:CREDIT WILL ARRIVE`` whatever stands between. Negations, conditions, quotes and the like reach far: each also forms a pair with
-every class after it (``g:NOT>CREDIT``).
+``c:CREDIT WILL ARRIVE`` whatever stands between; runs of classes and words together (``m:``) keep what does. Negations, conditions,
+quotes and the like reach far: each also forms a pair with every class after it (``g:NOT>CREDIT``). How a sentence begins says who acts
+(``b:``), and the first letters of a word join what its stem keeps apart (``x:``).
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ftplatform.targets.habits.lexicon import CLAIMED, DAYS, DEEDS, DONE, PHRASES, PROMISED, STEMS, THINGS, WORDS, stem
+from ftplatform.targets.habits.lexicon import CLAIMED, DONE, PHRASES, STEMS, THINGS, WORDS, stem
 
 #: Characters of a sentence that are read.
 READ = 600
+#: Letters of a prefix.
+PREFIX = 4
 
 #: Classes that change what comes after them, however far.
-_GUARDS = ("NOT", "IF", "SAID", "POLICY", "PAY", "LOOK", "CAN", "I", "WILL")
+_GUARDS = ("NOT", "IF", "SAID", "POLICY", "PAY", "LOOK", "CAN", "I", "WILL", "THIRD")
 
 _PLAIN = {"’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "\u00a0": " "}
 # Contractions, as (pattern, replacement), applied in this order to lower-case text.
@@ -54,11 +57,10 @@ def normalize(text: pl.Expr) -> pl.Expr:
 class Features:
     """Attributes:
     table: `sentence` (UInt32, position) and `feature` (String), each pair once.
-    can_promise, can_claim: whether the sentence holds what a promise, or a claim, needs at least; shape (n,).
+    can_claim: whether the sentence holds what a claim needs at least; shape (n,).
     """
 
     table: pl.DataFrame
-    can_promise: NDArray[np.bool_]
     can_claim: NDArray[np.bool_]
 
 
@@ -67,14 +69,18 @@ def features(texts: pl.Series) -> Features:
     tokens = _tokens(texts)
     words = _runs(tokens.select("sentence", item="stem"), "w", 2)
     classed = tokens.filter(pl.col("class").is_not_null()).select("sentence", item="class")
-    table = pl.concat([words, _runs(classed, "c", 3), _guarded(classed)]).unique(maintain_order=True)
+    mixed = _runs(tokens.select("sentence", item=pl.coalesce("class", "stem")), "m", 3)
+    prefixes = tokens.filter(pl.col("stem").str.len_chars() > PREFIX)
+    starts = prefixes.select("sentence", feature=pl.lit("x:") + pl.col("stem").str.slice(0, PREFIX))
+    parts = [words, _runs(classed, "c", 3), mixed, _guarded(classed), _opening(tokens), starts]
+    table = pl.concat(parts).unique(maintain_order=True)
 
     def holds(names: frozenset[str]) -> NDArray[np.bool_]:
         found = np.zeros(len(texts), dtype=bool)
         found[classed.filter(pl.col("item").is_in(names))["sentence"].to_numpy()] = True
         return found
 
-    return Features(table, holds(PROMISED) | (holds(DEEDS) & holds(DAYS)), holds(CLAIMED) | (holds(THINGS) & holds(DONE)))
+    return Features(table, holds(CLAIMED) | (holds(THINGS) & holds(DONE)))
 
 
 def _tokens(texts: pl.Series) -> pl.DataFrame:
@@ -121,3 +127,16 @@ def _guarded(classed: pl.DataFrame) -> pl.DataFrame:
     guards = placed.filter(pl.col("item").is_in(_GUARDS)).unique(["sentence", "item"], keep="first", maintain_order=True)
     pairs = guards.join(placed, on="sentence", suffix="_after").filter(pl.col("place_after") > pl.col("place"))
     return pairs.select("sentence", feature=pl.lit("g:") + pl.col("item") + ">" + pl.col("item_after"))
+
+
+def _opening(tokens: pl.DataFrame) -> pl.DataFrame:
+    """The first word, the first two, and the class of the first."""
+    first = tokens.group_by("sentence", maintain_order=True).agg(pl.col("stem").head(2), pl.col("class").first())
+    opened = pl.col("stem")
+    return pl.concat(
+        [
+            first.select("sentence", feature=pl.lit("b:") + opened.list.first()),
+            first.filter(opened.list.len() > 1).select("sentence", feature=pl.lit("b:") + opened.list.join(" ")),
+            first.drop_nulls("class").select("sentence", feature=pl.lit("b:") + pl.col("class")),
+        ]
+    )

@@ -40,7 +40,7 @@ SEED = 0
 OUTPUTS = (COMMITMENT, CLAIM)
 
 _BLANK = re.compile(r"\{(\w+)\}")
-_SECTION = re.compile(r"\[([\w+]+) ([\w-]+)\]")
+_SECTION = re.compile(r"\[([\w+]+) ([\w-]+)(?: ([\w-]+))?\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,14 @@ class TrainingSentences:
     texts: n sentences.
     labels: shape (n, 2), 1 for "commitment" and for "claim".
     templates, families: which template and which section each comes from.
+    trades: what trade the section is written in; empty where it is none in particular.
     """
 
     texts: list[str]
     labels: NDArray[np.int64]
     templates: NDArray[np.int64]
     families: NDArray[np.str_]
+    trades: NDArray[np.str_]
 
 
 def training_sentences(source: str | None = None) -> TrainingSentences:
@@ -69,8 +71,9 @@ def training_sentences(source: str | None = None) -> TrainingSentences:
     labels: list[list[int]] = []
     templates: list[int] = []
     families: list[str] = []
+    trades: list[str] = []
     named: list[int] | None = None
-    family = ""
+    family = trade = ""
     for number, line in enumerate(text.splitlines(), start=1):
         if not line or line.startswith("#"):
             continue
@@ -78,7 +81,7 @@ def training_sentences(source: str | None = None) -> TrainingSentences:
             name, _, listed = line[2:].partition(": ")
             lists[name] = listed.split("|")
         elif section := _SECTION.fullmatch(line):
-            given, family = section.group(1).split("+"), section.group(2)
+            given, family, trade = section.group(1).split("+"), section.group(2), section.group(3) or ""
             if not set(given) <= {*OUTPUTS, "none"}:
                 raise _wrong(number, f"unknown label in [{section.group(1)}]")
             named = [int(name in given) for name in OUTPUTS]
@@ -89,8 +92,9 @@ def training_sentences(source: str | None = None) -> TrainingSentences:
             texts += filled
             labels += [named] * len(filled)
             templates += [number] * len(filled)
-            families += [family] * len(filled)
-    return TrainingSentences(texts, np.array(labels).reshape(-1, 2), np.array(templates), np.array(families))
+            families += [f"{family} {trade}".strip()] * len(filled)
+            trades += [trade] * len(filled)
+    return TrainingSentences(texts, np.array(labels).reshape(-1, 2), np.array(templates), np.array(families), np.array(trades))
 
 
 def _wrong(line: int, what: str) -> InputDataError:
@@ -123,7 +127,8 @@ def fit(data: TrainingSentences | None = None) -> SentenceClassifier:
         "data_digest": digest([data.texts, data.labels.tolist()])[:16],
         "labels": {name: int(data.labels[:, i].sum()) for i, name in enumerate(OUTPUTS)},
         "template_left_out": measure(data, matrix, data.templates % FOLDS),
-        "family_left_out": measure(data, matrix, np.unique(data.families, return_inverse=True)[1]),
+        "family_left_out": measure(data, matrix, data.families),
+        "trade_left_out": measure(data, matrix, data.trades, without=""),
     }
     everything = np.ones(len(data.texts), dtype=bool)
     models = [_logistic(matrix, data.labels[:, i], data.templates, everything) for i in range(2)]
@@ -134,15 +139,23 @@ def fit(data: TrainingSentences | None = None) -> SentenceClassifier:
     return SentenceClassifier(table, bias, facts)
 
 
-def measure(data: TrainingSentences, matrix: csr_matrix, group: NDArray[np.int64]) -> dict[str, dict[str, float]]:
-    """Precision and recall of each output on sentences whose group the fit has not seen; `group` is shape (n,)."""
+def measure(
+    data: TrainingSentences, matrix: csr_matrix, group: NDArray[Any], *, without: str | None = None
+) -> dict[str, dict[str, float]]:
+    """Precision and recall of each output on sentences whose group the fit has not seen.
+
+    Args:
+        group: shape (n,).
+        without: a group that is always learned from and never measured.
+    """
     said = np.zeros(data.labels.shape, dtype=bool)
-    for held in np.unique(group):
+    measured = np.ones(len(group), dtype=bool) if without is None else group != without
+    for held in np.unique(group[measured]):
         rest = group != held
         for i in range(2):
             weights, bias = _logistic(matrix, data.labels[:, i], data.templates, rest)
             said[~rest, i] = matrix[~rest] @ weights + bias >= np.log(BORDER / (1 - BORDER))
-    return {name: precision_recall(said[:, i], data.labels[:, i] == 1) for i, name in enumerate(OUTPUTS)}
+    return {name: precision_recall(said[measured, i], data.labels[measured, i] == 1) for i, name in enumerate(OUTPUTS)}
 
 
 def precision_recall(said: NDArray[np.bool_], true: NDArray[np.bool_]) -> dict[str, float]:
@@ -162,7 +175,9 @@ def _matrix(data: TrainingSentences) -> tuple[csr_matrix, list[str]]:
     column = pl.DataFrame({"feature": names}).with_row_index("column")
     placed = found.join(column, on="feature", how="inner")
     entries = (np.ones(len(placed)), (placed["sentence"].to_numpy(), placed["column"].to_numpy()))
-    return csr_matrix(entries, shape=(len(data.texts), len(names))), names
+    matrix = csr_matrix(entries, shape=(len(data.texts), len(names)))
+    matrix.sort_indices()  # the join keeps no order, and the last digits of a sum depend on its order
+    return matrix, names
 
 
 def _logistic(

@@ -10,10 +10,6 @@ from importlib import resources
 
 FILE = "word_classes.txt"
 
-#: Without one of these a sentence has nothing to promise: money or the like, or a deed with a day to it.
-PROMISED = frozenset(["RETURN", "WAIVE", "MONEY", "CREDIT", "FEE", "FREE", "NOCHARGE", "AMOUNT", "ACCOUNT", "PROMISE"])
-DEEDS, DAYS = frozenset({"FIX", "ARRIVE", "CALLBACK"}), frozenset({"TIME"})
-
 #: Without one of these, or a thing and that it is done, a sentence says of nothing that it was done.
 CLAIMED = frozenset(["ESCALATE", "HANDED", "TICKET", "CALLBACK", "BOOKED", "CANCELLED", "RETURN", "WAIVE", "GIVE"])
 THINGS, DONE = frozenset(["THING", "MONEY", "CREDIT", "FEE", "ACCOUNT", "FIX"]), frozenset({"DONE"})

@@ -8,13 +8,14 @@ Source: B. Monroe, M. Colaresi, K. Quinn, "Fightin' Words", Political Analysis 1
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from ftplatform import plots
+from ftplatform.errors import InputDataError
 from ftplatform.rows.masking import mask_text
 from ftplatform.rows.schema import Role
 from ftplatform.rows.turns import turns
@@ -30,6 +31,7 @@ LONGEST = 3
 # Channels, handles, emoji codes, ticket numbers, abbreviations with a slash, words. Case is kept for capitals, which may be acronyms.
 _TOKEN = r"[#@][\w-]{2,}|:[a-z_+-]{2,}:|\b[A-Z]{2,6}-\d+\b|\b[bcw]/[a-z]?\b|\b[\p{L}\d]+(?:['’]\p{L}+)?"
 _COUNTS = {"phrase": pl.String, "count": pl.Int64}
+_BY_AUTHOR = {"phrase": pl.String, "author": pl.String, "len": pl.Int64}
 
 
 def spoken(rows: Rows, *, trainable_only: bool) -> Iterator[pl.DataFrame]:
@@ -104,32 +106,36 @@ def log_odds(targets: tuple[pl.DataFrame, int], approved: tuple[pl.DataFrame, in
 
 
 def over_represented(
-    rows: pa.Table, approved: pa.Table, *, top: int = 40, at_least: int = 5, longest: int = LONGEST
+    rows: pa.Table | Callable[[], Rows], approved: Rows, *, top: int = 40, at_least: int = 5, longest: int = LONGEST
 ) -> tuple[pl.DataFrame, str]:
     """The mining view: what agents write that approved text does not, and which agents.
 
     Args:
-        rows: targets (`ROW_SCHEMA`); trainable assistant turns are read.
+        rows: targets (`ROW_SCHEMA`), or a function that starts their batches; trainable assistant turns are read, twice.
         approved: approved text (`ROW_SCHEMA`); its assistant turns are read.
         top: phrases to list. at_least: times a phrase has to occur.
 
     Returns:
         Frame `phrase` (masked), `count`, `approved`, `log_odds`, `z`, `authors` (how many wrote it), `top_author` (masked),
-        `top_author_share` of its uses, largest `z` first; and a chart of it as SVG.
+        `top_author_share` of its uses, largest `z` first, all above 0; and a chart of it as SVG.
 
     Raises:
-        ValueError: if either side holds no word.
+        InputDataError: either side holds no word.
     """
-    ranked = log_odds(
-        count_phrases((tokens(part) for part in spoken(rows, trainable_only=True)), longest),
-        count_phrases((tokens(part) for part in spoken(approved, trainable_only=False)), longest),
-    )
-    chosen = ranked.filter(pl.col("count") >= at_least).head(top)
-    used = pl.concat(
-        runs(tokens(part), longest).join(chosen.select("phrase"), on="phrase", how="semi")
-        for part in spoken(rows, trainable_only=True)
-    )
-    by_author = used.drop_nulls("author").group_by("phrase", "author").len().sort("len", "author", descending=[True, False])
+
+    def ours() -> Iterator[pl.DataFrame]:
+        return (tokens(part) for part in spoken(rows() if callable(rows) else rows, trainable_only=True))
+
+    counted = count_phrases(ours(), longest)
+    reference = count_phrases((tokens(part) for part in spoken(approved, trainable_only=False)), longest)
+    if not counted[1] or not reference[1]:
+        raise InputDataError(
+            f"{counted[1]:,} words of targets and {reference[1]:,} of approved text; both sides need some.",
+            remedy="Provide rows with trainable assistant turns, and approved texts with assistant turns.",
+        )
+    chosen = log_odds(counted, reference).filter((pl.col("count") >= at_least) & (pl.col("z") > 0)).head(top)
+    by_author = pl.concat([pl.DataFrame(schema=_BY_AUTHOR), *(_by_author(part, chosen, longest) for part in ours())])
+    by_author = by_author.group_by("phrase", "author").agg(pl.col("len").sum()).sort("len", "author", descending=[True, False])
     who = by_author.group_by("phrase", maintain_order=True).agg(
         authors=pl.len(), top_author=pl.col("author").first(), top_author_share=pl.col("len").first() / pl.col("len").sum()
     )
@@ -142,3 +148,9 @@ def over_represented(
         x_label="z of the log-odds",
     )
     return table, chart
+
+
+def _by_author(part: pl.DataFrame, chosen: pl.DataFrame, longest: int) -> pl.DataFrame:
+    """How often each known author used each chosen phrase."""
+    used = runs(part, longest).drop_nulls("author").join(chosen.select("phrase"), on="phrase", how="semi")
+    return used.group_by("phrase", "author").agg(len=pl.len().cast(pl.Int64))

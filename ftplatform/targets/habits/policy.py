@@ -12,11 +12,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+import orjson
+
 from ftplatform.canonical import digest
 from ftplatform.errors import ProjectError
 
 #: How the result of a failed call begins, unless the policy says otherwise.
 FAILURE = r"(?i)^\W*(?:error|failed|failure|invalid)\b"
+
+#: What a call's arguments may take over from the claim it makes true: its sentence, its `Act`, the row's group.
+CALL_FIELDS = ("claim", "kind", "group")
+_FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 
 class CommitmentKind(StrEnum):
@@ -72,6 +78,23 @@ class Authority:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """How a call is written that makes a claim true.
+
+    Attributes:
+        arguments: JSON object; `{claim}`, `{kind}` and `{group}` in its texts stand for what `CALL_FIELDS` says.
+        result: what the tool answers.
+    """
+
+    arguments: str = "{}"
+    result: str = '{"status":"ok"}'
+
+    def filled(self, values: Mapping[str, str | None]) -> dict[str, Any]:
+        """The arguments for one claim; a field that has no value is left empty."""
+        return _filled(orjson.loads(self.arguments), values)
+
+
+@dataclass(frozen=True, slots=True)
 class Tool:
     """A tool that exists.
 
@@ -79,11 +102,13 @@ class Tool:
         name: as calls name it.
         does: acts that a call of it is evidence of.
         when: regular expression (Rust syntax) the call has to match, where one tool both checks and does.
+        call: how a call is written that makes a claim true; None if none may be made up.
     """
 
     name: str
     does: frozenset[Act]
     when: str | None = None
+    call: Call | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +169,10 @@ class Policy:
             version=document["version"],
             authorities=tuple(_authority(line) for line in document["authority"]),
             tools=tuple(
-                Tool(name, frozenset(Act(act) for act in tool["does"]), tool["when"]) for name, tool in document["tools"].items()
+                Tool(
+                    name, frozenset(Act(act) for act in tool["does"]), tool["when"], Call(**tool["call"]) if tool["call"] else None
+                )
+                for name, tool in document["tools"].items()
             ),
             failure=document["failure"] or FAILURE,
             queues=tuple(document["queues"]),
@@ -165,7 +193,9 @@ class Policy:
                 "authorities": [
                     [a.action, sorted(a.covers), a.max_amount, a.currency, a.tool, list(a.requires)] for a in self.authorities
                 ],
-                "tools": [[t.name, sorted(t.does), t.when] for t in self.tools],
+                "tools": [
+                    [t.name, sorted(t.does), t.when, *([t.call.arguments, t.call.result] if t.call else [])] for t in self.tools
+                ],
                 "failure": self.failure,
                 "queues": list(self.queues),
                 "apology": [self.apology.fault_field, list(self.apology.evidence)],
@@ -195,6 +225,33 @@ class Policy:
                     f"Behavior policy {self.name}: {pattern!r} is not a regular expression: {str(error).splitlines()[0]}.",
                     remedy="Correct it; look-around and back-references are not supported.",
                 ) from None
+        for tool in self.tools:
+            if tool.call is not None and pl.Series([tool.call.result]).str.contains(self.failure)[0]:
+                raise ProjectError(
+                    f"Behavior policy {self.name}: the result of a call of {tool.name} says that the call failed.",
+                    remedy="Give `call` the result of a call that worked, or correct `failure`.",
+                )
+
+
+def call_fields(arguments: str) -> set[str]:
+    """The fields that the arguments of a call name.
+
+    Raises:
+        ValueError: `arguments` is no JSON object.
+    """
+    if not isinstance(orjson.loads(arguments), dict):
+        raise ValueError("the arguments of a call are a JSON object")
+    # Outside of texts, JSON has no name right after a brace.
+    return set(_FIELD.findall(arguments))
+
+
+def _filled(template: Any, values: Mapping[str, str | None]) -> Any:
+    if isinstance(template, str):
+        # A plain replacement: `str.format` would let a template reach into objects.
+        return _FIELD.sub(lambda field: values.get(field[1]) or "", template)
+    if isinstance(template, dict):
+        return {name: _filled(value, values) for name, value in template.items()}
+    return [_filled(value, values) for value in template] if isinstance(template, list) else template
 
 
 def _authority(line: Mapping[str, Any]) -> Authority:

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import orjson
 import polars as pl
 import pyarrow as pa
 
 from ftplatform.errors import ProjectError
-from ftplatform.rows.schema import MASKS_SCHEMA, ROW_SCHEMA, Role, row_id
+from ftplatform.rows.rewriting import with_messages
+from ftplatform.rows.schema import MASKS_SCHEMA, ROW_SCHEMA, Role
 from ftplatform.targets.habits.detection import Habit
-from ftplatform.targets.habits.policy import Act, Policy, Rewrite
+from ftplatform.targets.habits.policy import Act, Call, Policy, Rewrite
 
 Messages = list[dict[str, Any]]
 Finding = Mapping[str, Any]
@@ -37,7 +37,6 @@ CHANGES_SCHEMA = pa.schema(
 )
 
 _REWRITES = {Habit.COMMITMENT: Rewrite.COMMITMENT, Habit.PHANTOM_ACTION: Rewrite.PHANTOM_ACTION, Habit.APOLOGY: Rewrite.APOLOGY}
-_TOOL_RESULT = '{"status":"ok"}'
 
 
 class MissingTemplate(ProjectError):
@@ -47,7 +46,7 @@ class MissingTemplate(ProjectError):
 @dataclass(frozen=True, slots=True)
 class Remedied:
     """Attributes:
-    rows: all rows, in their order; a row whose text changed has a new id, its origins, and the old id in `meta.remedied_from`.
+    rows: all rows, in their order; a row whose text changed has a new id, its origins, and the old id among its parents.
     changes: what was done to each sentence (`CHANGES_SCHEMA`); texts are not masked, it is data and no evidence.
     counts: sentences by action; `rows_changed`; `nothing_trainable` (rows in which nothing is left to learn from).
     """
@@ -119,26 +118,26 @@ def to_tool_call(
     rows: pa.Table,
     findings: pl.DataFrame,
     policy: Policy,
-    arguments: Callable[[Finding], Mapping[str, Any]] = lambda _finding: {},
-    result: str = _TOOL_RESULT,
+    arguments: Callable[[Finding], Mapping[str, Any]] | None = None,
 ) -> Remedied:
     """Put the call before a claim that had none: a trainable call, the tool's result, then what was said, now true.
 
-    The call is one the policy takes as evidence of the act; a claim without such a tool is left as it is and counted as `no_tool`.
+    The tool is the first that does such a thing and whose call the policy takes as evidence; a claim without one is left as it is and
+    counted as `no_tool`.
 
     Args:
         findings: of `Habit.PHANTOM_ACTION`; others are left out.
-        arguments: of the call, made from the finding.
-        result: what the tool answers.
+        arguments: of the call, made from the finding, for any tool; by default the templates of the tools that have one (`Tool.call`).
     """
 
     def edit(message: dict[str, Any], found: Sequence[Finding]) -> _Edit:
         calls, done, made = list[dict[str, Any]](), list[tuple[Finding, str, str]](), set[str]()
         for one in found:
-            call = _call(one, policy, arguments(one))
-            if call is None:
+            written = _call(one, policy, arguments)
+            if written is None:
                 done.append((one, "no_tool", one["sentence"]))
                 continue
+            call, result = written
             if call not in made:
                 made.add(call)
                 calls.append({"role": str(Role.ASSISTANT), "content": call, "trainable": True})
@@ -149,13 +148,18 @@ def to_tool_call(
     return _apply(rows, findings.filter(pl.col("habit") == str(Habit.PHANTOM_ACTION)), edit)
 
 
-def _call(finding: Finding, policy: Policy, arguments: Mapping[str, Any]) -> str | None:
-    """A call the policy accepts as evidence of the claimed act, or None."""
+def _call(finding: Finding, policy: Policy, arguments: Callable[[Finding], Mapping[str, Any]] | None) -> tuple[str, str] | None:
+    """A call the policy accepts as evidence of the claimed act, and its result; None if there is none."""
+    values = {"claim": finding["sentence"].strip(), "kind": finding["kind"], "group": finding["group"]}
     for tool in policy.tools:
-        if Act(finding["kind"]) in tool.does or finding["kind"] == Act.OTHER:
-            call = orjson.dumps({"name": tool.name, "arguments": dict(arguments)}).decode()
-            if tool.when is None or pl.Series([call]).str.contains(tool.when)[0]:
-                return call
+        # Any call is evidence of an act without a name, but only a tool that says so does one.
+        if Act(finding["kind"]) not in tool.does or (arguments is None and tool.call is None):
+            continue
+        template = tool.call or Call()
+        given = template.filled(values) if arguments is None else dict(arguments(finding))
+        call = orjson.dumps({"name": tool.name, "arguments": given}).decode()
+        if tool.when is None or pl.Series([call]).str.contains(tool.when)[0]:
+            return call, template.result
     return None
 
 
@@ -164,45 +168,33 @@ def _apply(rows: pa.Table, findings: pl.DataFrame, edit: Callable[[dict[str, Any
     by_row: dict[int, dict[int, list[Finding]]] = {}
     for one in findings.sort("row", "turn", "start").iter_rows(named=True):
         by_row.setdefault(one["row"], {}).setdefault(one["turn"], []).append(one)
-    positions = sorted(by_row)
-    changed, changes, counts = [], [], Counter[str]()
-    for position, row in zip(positions, rows.take(pa.array(positions, pa.int64())).to_pylist(), strict=True):
-        messages: Messages = []
-        done: list[tuple[Finding, str, str]] = []
-        for turn, message in enumerate(row["messages"]):
-            edited = edit(message, by_row[position][turn]) if turn in by_row[position] else _Edit([message], [])
-            messages += edited.messages
-            done += edited.done
-        old, new = row["row_id"], row_id(messages)
-        if new != old:
-            meta = orjson.loads(row["meta"])
-            row["meta"] = orjson.dumps({**meta, "remedied_from": [*meta.get("remedied_from", []), old]}).decode()
-        changed.append({**row, "messages": messages, "row_id": new})
-        counts.update(action for _, action, _ in done)
-        counts["rows_changed"] += new != old or messages != row["messages"]
-        counts["nothing_trainable"] += not any(message["trainable"] for message in messages)
-        changes += [
-            {
-                "row_id": old,
-                "new_row_id": new,
-                "turn": one["turn"],
-                "habit": one["habit"],
-                "action": action,
-                "before": one["sentence"],
-                "after": after,
-            }
-            for one, action, after in done
-        ]
-    return Remedied(_replaced(rows, positions, changed), pa.Table.from_pylist(changes, schema=CHANGES_SCHEMA), dict(counts))
-
-
-def _replaced(rows: pa.Table, positions: Sequence[int], changed: Sequence[Mapping[str, Any]]) -> pa.Table:
-    if not positions:
-        return rows
-    new = pa.Table.from_pylist([dict(row) for row in changed], schema=ROW_SCHEMA)
-    source = np.arange(rows.num_rows)
-    source[np.asarray(positions)] = rows.num_rows + np.arange(len(positions))
-    return pa.concat_tables([rows.select(ROW_SCHEMA.names).cast(ROW_SCHEMA), new]).take(pa.array(source))
+    rows = rows.select(ROW_SCHEMA.names).cast(ROW_SCHEMA)
+    positions = pa.array(sorted(by_row), pa.int64())
+    before, after, done = rows["messages"].take(positions), list[Messages](), list[list[tuple[Finding, str, str]]]()
+    for own, spoken in zip((by_row[position] for position in positions.to_pylist()), before.to_pylist(), strict=True):
+        edits = [edit(said, own[turn]) if turn in own else _Edit([said], []) for turn, said in enumerate(spoken)]
+        after.append([message for edited in edits for message in edited.messages])
+        done.append([what for edited in edits for what in edited.done])
+    messages = pa.array(after, before.type)
+    remedied = with_messages(rows, positions, messages)
+    ids = zip(*(table["row_id"].take(positions).to_pylist() for table in (rows, remedied)), strict=True)
+    changes = [
+        {
+            "row_id": old,
+            "new_row_id": new,
+            "turn": one["turn"],
+            "habit": one["habit"],
+            "action": action,
+            "before": one["sentence"],
+            "after": written,
+        }
+        for (old, new), own in zip(ids, done, strict=True)
+        for one, action, written in own
+    ]
+    counts = Counter(change["action"] for change in changes)
+    counts["rows_changed"] = sum(old != new for old, new in zip(before.to_pylist(), after, strict=True))
+    counts["nothing_trainable"] = sum(not any(message["trainable"] for message in spoken) for spoken in after)
+    return Remedied(remedied, pa.Table.from_pylist(changes, schema=CHANGES_SCHEMA), dict(counts))
 
 
 def _places(found: Iterable[Finding]) -> list[tuple[int, int]]:

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ftplatform.errors import InputDataError
-from ftplatform.rows.schema import ROW_SCHEMA, Role, row_id
+from ftplatform.rows.rewriting import with_texts
+from ftplatform.rows.schema import ROW_SCHEMA, Role
 from ftplatform.targets.variants.edits import Decision, Edit
 from ftplatform.targets.variants.words import Rows, batches
 
@@ -132,21 +133,26 @@ def _applied(rows: Rows, edits: Mapping[str, Sequence[Edit]], counts: CleaningCo
         if not len(touched):
             yield table
             continue
-        changed = [_edited(row, edits[row["row_id"]]) for row in table.take(pa.array(touched)).to_pylist()]
-        for before, after in zip(table["row_id"].take(pa.array(touched)).to_pylist(), changed, strict=True):
-            counts.renamed[before] = after["row_id"]
-            counts.applied += len(edits[before])
-        counts.rows_changed += len(changed)
-        # Untouched rows never leave Arrow; changed ones are appended and moved to where they were.
-        order = np.arange(table.num_rows)
-        order[touched] = table.num_rows + np.arange(len(touched))
-        yield pa.concat_tables([table, pa.Table.from_pylist(changed, schema=ROW_SCHEMA)]).take(pa.array(order))
+        old = table.take(pa.array(touched)).select(["row_id", "messages"]).to_pylist()
+        lengths = pc.list_value_length(table["messages"]).to_numpy()
+        starts = (np.cumsum(lengths) - lengths)[touched].tolist()
+        texts: dict[int, str] = {}
+        for start, row in zip(starts, old, strict=True):
+            own = edits[row["row_id"]]
+            texts |= {start + message: text for message, text in _edited(row["messages"], own).items()}
+            counts.applied += len(own)
+        cleaned = with_texts(table, list(texts), pa.array(texts.values(), pa.string()))
+        after = cleaned["row_id"].take(pa.array(touched)).to_pylist()
+        counts.renamed |= {row["row_id"]: new for row, new in zip(old, after, strict=True)}
+        counts.rows_changed += len(touched)
+        yield cleaned
 
 
-def _edited(row: dict[str, Any], edits: Sequence[Edit]) -> dict[str, Any]:
-    messages = [dict(message) for message in row["messages"]]
+def _edited(messages: Sequence[Mapping[str, Any]], edits: Sequence[Edit]) -> dict[int, str]:
+    """The texts of the edited messages, by position, in their order."""
+    texts: dict[int, str] = {edit.message: messages[edit.message]["content"] for edit in edits}
     # From the end, so that earlier places keep their positions.
     for edit in reversed(edits):
-        text = messages[edit.message]["content"]
-        messages[edit.message]["content"] = text[: edit.start] + edit.after + text[edit.end :]
-    return {**row, "row_id": row_id(messages), "messages": messages, "parents": sorted({*row["parents"], row["row_id"]})}
+        text = texts[edit.message]
+        texts[edit.message] = text[: edit.start] + edit.after + text[edit.end :]
+    return texts

@@ -1,10 +1,13 @@
 """`user_turn_untouched`: cleaning targets changes nothing that a user typed.
 
-Typos in user turns are what the model will meet (M9). The check knows nothing of edits: it compares the rows before and after.
+Typos in user turns are what the model will meet (M9). The check knows nothing of edits: it compares the rows before and after. One edit
+of user turns is allowed, masking of personal data, and only as far as its record goes: the record is done to the rows before, and what
+is then different is a change like any other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
@@ -13,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ftplatform.rows.masking import excerpt
+from ftplatform.rows.redaction import replayed
 from ftplatform.rows.schema import Role
 from ftplatform.rows.turns import turns
 from ftplatform.targets.variants.words import Rows, batches
@@ -23,7 +27,7 @@ CHECK_VERSION = "user_turn_untouched/1"
 _ROWS = {"row_id": pl.String, "told": pl.UInt64, "user_turns": pl.Int64, "parents": pl.List(pl.String)}
 
 
-def user_turn_untouched(before: Rows, after: Rows) -> Verdict:
+def user_turn_untouched(before: Rows, after: Rows, masked: pa.Table | None = None) -> Verdict:
     """Compare what is not a target: every turn that is no assistant's, of each row after, with that of the row it was made from.
 
     A row after belongs to the row before of the same id, or to one named among its parents. Fails if any such turn was changed,
@@ -31,10 +35,13 @@ def user_turn_untouched(before: Rows, after: Rows) -> Verdict:
 
     Args:
         before, after: `row_id`, `messages`, `parents` are read, a second time for the evidence of a failure.
+        masked: what was masked between the two, table of `redaction.SPAN_SCHEMA`; None if nothing was.
 
     Returns:
         Verdict whose n is the number of user turns compared; none is insufficient evidence.
     """
+    if masked is not None:
+        before = _masked(before, masked)
     old, new = _told(before), _told(after)
     # A row that kept its id is compared with itself, whatever its parents are.
     made = new.join(old, on="row_id", how="anti").explode("parents").rename({"parents": "origin"})
@@ -50,7 +57,8 @@ def user_turn_untouched(before: Rows, after: Rows) -> Verdict:
     changed = pairs.filter(pl.col("told") != pl.col("told_before")).select("row_id", "origin")
     n = int(pairs["user_turns"].sum())
     gone = old.height - pairs["origin"].n_unique()
-    details = {"rows_compared": pairs.height, "rows_gone": gone, "rows_without_origin": orphans}
+    others = 0 if masked is None else _masked_turns(masked, pairs["origin"])
+    details = {"rows_compared": pairs.height, "rows_gone": gone, "rows_without_origin": orphans, "turns_masked_on_record": others}
     common: dict[str, Any] = {
         "statistic": "rows in which a turn of a user, a tool or the system was changed",
         "n": n,
@@ -79,11 +87,26 @@ def user_turn_untouched(before: Rows, after: Rows) -> Verdict:
         )
     return Verdict(
         decision=Decision.PASS,
-        summary=f"All {n:,} user turns of {pairs.height:,} rows are as they were.",
+        summary=f"All {n:,} user turns of {pairs.height:,} rows are as they were"
+        + (f", but for personal data masked in {others:,} turns, each on record." if others else "."),
         estimate=0.0,
         remedy="Nothing to do.",
         **common,
     )
+
+
+def _masked(rows: Rows, spans: pa.Table) -> Rows:
+    def replay() -> Iterator[pa.RecordBatch]:
+        for table in batches(rows):
+            yield from replayed(table, spans).to_batches()
+
+    return replay
+
+
+def _masked_turns(spans: pa.Table, compared: pl.Series) -> int:
+    """Turns of the compared rows, other than an assistant's, in which something was masked."""
+    places = pl.DataFrame({name: spans[name] for name in ("row_id", "message", "role")}).unique()
+    return places.filter((pl.col("role") != str(Role.ASSISTANT)) & pl.col("row_id").is_in(compared.implode())).height
 
 
 def _told(rows: Rows) -> pl.DataFrame:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from ftplatform_tests.real_data import read_jsonl
+from ftplatform_tests.real_data import read_json, read_jsonl
 
 _COLUMNS = ["prompt", "answer", "correction"]
 
@@ -51,3 +52,16 @@ def self_instruct(data: Path) -> pl.DataFrame:
     name = "human_eval__predictions__davinci-self-instruct_predictions.jsonl.gz"
     found = [(r["prompt"], r["response"], r["target"]) for r in read_jsonl(data / "self_instruct" / name) if r["target"].strip()]
     return pl.DataFrame(found, schema=_COLUMNS, orient="row")
+
+
+def coffee(data: Path) -> pl.DataFrame:
+    """What crowd workers at a coffee bar's desk said to a customer, each different reply once; there is no old answer."""
+    said = [
+        (asked["text"], reply["text"])
+        for path in sorted((data / "taskmaster4").glob("data__*.json.gz"))
+        for dialogue in read_json(path)
+        for asked, reply in pairwise(dialogue["utterances"])
+        if (asked["speaker"], reply["speaker"]) == ("user", "assistant") and asked.get("text") and reply.get("text")
+    ]
+    found = [(prompt, None, reply) for prompt, reply in dict.fromkeys(said)]
+    return pl.DataFrame(found, schema=dict.fromkeys(_COLUMNS, pl.String), orient="row")

@@ -218,7 +218,7 @@ def test_the_printed_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert str(caught.value) == (
         "ftplatform.yaml has 1 problem:\n"
         f"  ftplatform.yaml:{line}: sources.refusals.lisense: unknown key; did you mean 'license'?"
-        " allowed: path, format, reader, fields, owner, description, license, surface"
+        " allowed: path, format, reader, fields, owner, description, license, surface, mask_personal_data"
     )
     (problem,) = caught.value.problems
     assert problem.to_record() == {
@@ -227,7 +227,7 @@ def test_the_printed_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "column": 5,
         "key": "sources.refusals.lisense",
         "message": "unknown key",
-        "allowed": ["path", "format", "reader", "fields", "owner", "description", "license", "surface"],
+        "allowed": ["path", "format", "reader", "fields", "owner", "description", "license", "surface", "mask_personal_data"],
         "suggestion": "license",
         "severity": "error",
     }

@@ -12,7 +12,7 @@ import pytest
 from ftplatform.rows.validation import row_schema
 from ftplatform.synthesis.teachers.interface import TeacherError
 from ftplatform.synthesis.teachers.prompting import PromptedTeacher, TeacherPrompt
-from ftplatform.synthesis.teachers.transcripts import RecordedModel
+from ftplatform.synthesis.teachers.transcripts import RecordedModel, TranscriptFile, recorded_settings
 from ftplatform_tests.tables import row, table
 
 SEEDS = table([row(("user", f"where is my item {i}"), ("assistant", "a"), source="raw/app") for i in range(12)])
@@ -106,16 +106,16 @@ def test_without_seeds() -> None:
 
 def test_recorded_transcripts_replay_without_the_model(tmp_path: Path) -> None:
     path, model = tmp_path / "said.jsonl", Counting()
-    written = PromptedTeacher("m", RecordedModel(path, model, {"t": 1}), prompt=PROMPT).write(SEEDS, 6, seed=1)
+    written = PromptedTeacher("m", RecordedModel(model, {"t": 1}, log=TranscriptFile(path)), prompt=PROMPT).write(SEEDS, 6, seed=1)
     assert len(model.asked) == 12
-    again = PromptedTeacher("m", RecordedModel(path, None, {"t": 1}), prompt=PROMPT).write(SEEDS, 6, seed=1)
+    again = PromptedTeacher("m", RecordedModel(None, {"t": 1}, log=TranscriptFile(path)), prompt=PROMPT).write(SEEDS, 6, seed=1)
     assert again.equals(written)
     # Only what is new is asked of the model.
-    PromptedTeacher("m", RecordedModel(path, model, {"t": 1}), prompt=PROMPT).write(SEEDS, 6, seed=1)
+    PromptedTeacher("m", RecordedModel(model, {"t": 1}, log=TranscriptFile(path)), prompt=PROMPT).write(SEEDS, 6, seed=1)
     assert len(model.asked) == 12
     for settings, seed in (({"t": 2}, 1), ({"t": 1}, 2)):
         with pytest.raises(TeacherError, match="6 of 6 requests are not among the transcripts"):
-            PromptedTeacher("m", RecordedModel(path, None, settings), prompt=PROMPT).write(SEEDS, 6, seed=seed)
+            PromptedTeacher("m", RecordedModel(None, settings, log=TranscriptFile(path)), prompt=PROMPT).write(SEEDS, 6, seed=seed)
 
 
 def test_what_was_said_before_a_failure_is_kept(tmp_path: Path) -> None:
@@ -128,14 +128,14 @@ def test_what_was_said_before_a_failure_is_kept(tmp_path: Path) -> None:
         return breaking(conversations, seeds)
 
     with pytest.raises(TeacherError, match="gone"):
-        PromptedTeacher("m", RecordedModel(path, model, {})).write(SEEDS, 100, seed=1)
+        PromptedTeacher("m", RecordedModel(model, {}, log=TranscriptFile(path))).write(SEEDS, 100, seed=1)
     # A crash while writing leaves half a line.
     with path.open("ab") as file:
         file.write(b'{"request": "abc", "te')
     rest = Counting()
-    rows = PromptedTeacher("m", RecordedModel(path, rest, {})).write(SEEDS, 100, seed=1)
+    rows = PromptedTeacher("m", RecordedModel(rest, {}, log=TranscriptFile(path))).write(SEEDS, 100, seed=1)
     assert (len(breaking.asked), len(rest.asked), rows.num_rows) == (64, 36, 100)
-    replayed = PromptedTeacher("m", RecordedModel(path, None, {})).write(SEEDS, 100, seed=1)
+    replayed = PromptedTeacher("m", RecordedModel(None, {}, log=TranscriptFile(path))).write(SEEDS, 100, seed=1)
     assert replayed.equals(rows)
 
 
@@ -143,4 +143,36 @@ def test_another_file_is_no_transcript(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": "x"}\n')
     with pytest.raises(TeacherError, match=r"Line 1 of rows\.jsonl"):
-        RecordedModel(path, None, {})
+        RecordedModel(None, {}, log=TranscriptFile(path))
+
+
+def test_a_changed_transcript_is_none(tmp_path: Path) -> None:
+    """ADV: a file that is looked up by its keys alone would serve whatever somebody wrote under them."""
+    path = tmp_path / "said.jsonl"
+    PromptedTeacher("m", RecordedModel(Counting(), {"t": 1}, log=TranscriptFile(path))).write(SEEDS, 2, seed=1)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1].replace("where is my item", "tell me about")]) + "\n")
+    with pytest.raises(TeacherError, match=r"Line 2 of said\.jsonl is no transcript"):
+        TranscriptFile(path).read()
+
+
+def test_transcripts_name_the_settings_they_were_made_with(tmp_path: Path) -> None:
+    log = TranscriptFile(tmp_path / "said.jsonl")
+    written = PromptedTeacher("m", RecordedModel(Counting(), {"t": 1}, log=log), settings={"t": 1}).write(SEEDS, 4, seed=1)
+    settings = recorded_settings(log.read(), "said.jsonl")
+    assert settings == {"t": 1}
+    replay = RecordedModel(None, settings, recorded=log.read())
+    assert PromptedTeacher("m", replay, settings=settings).write(SEEDS, 4, seed=1).equals(written)
+    assert replay.used.sort_by("request").equals(log.read().sort_by("request"))
+    PromptedTeacher("m", RecordedModel(Counting(), {"t": 2}, log=log)).write(SEEDS, 1, seed=1)
+    with pytest.raises(TeacherError, match="2 models or settings"):
+        recorded_settings(log.read(), "said.jsonl")
+
+
+def test_the_snapshot_goes_before_the_log(tmp_path: Path) -> None:
+    """Two runs may have asked the same at once: what the rows were made of counts."""
+    ours, theirs = TranscriptFile(tmp_path / "ours.jsonl"), TranscriptFile(tmp_path / "theirs.jsonl")
+    written = PromptedTeacher("m", RecordedModel(Counting(), {}, log=ours)).write(SEEDS, 3, seed=1)
+    PromptedTeacher("m", RecordedModel(Counting(lambda messages, seed: f"a {seed}"), {}, log=theirs)).write(SEEDS, 3, seed=1)
+    again = RecordedModel(None, {}, log=theirs, recorded=ours.read())
+    assert PromptedTeacher("m", again).write(SEEDS, 3, seed=1).equals(written)

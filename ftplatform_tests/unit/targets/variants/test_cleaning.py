@@ -6,11 +6,16 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
 from ftplatform.errors import InputDataError
-from ftplatform.rows.schema import row_id
+from ftplatform.rows.placeholders import as_masked
+from ftplatform.rows.redaction import Redaction
+from ftplatform.rows.rewriting import with_messages
+from ftplatform.rows.schema import Role, row_id
+from ftplatform.rows.turns import turns
 from ftplatform.rows.validation import row_schema
 from ftplatform.targets.variants.cleaning import StaleEdit, clean, clean_table
 from ftplatform.targets.variants.edits import (
@@ -263,3 +268,61 @@ class TestUserTurnUntouched:
     def test_a_row_without_its_turns_fails(self) -> None:
         after = self.changed(lambda rows: rows[0].update(messages=[]))
         assert user_turn_untouched(corpus(), after).decision is Conclusion.FAIL
+
+
+class TestMaskedUserTurns:
+    """Masking is the one edit of a user turn that is allowed, as far as it is on record."""
+
+    BEFORE = table(
+        [
+            row("mail jo@example.org my deductable", "Your deductable, jo@example.org.", group="c1"),
+            row("or al@example.org", "Fine.", group="c1"),
+            row("nothing to hide", "No."),
+        ]
+    )
+
+    def masked(self) -> tuple[pa.Table, pa.Table]:
+        redaction = Redaction()
+        return pa.Table.from_batches(list(redaction.batches(self.BEFORE.to_batches()))), redaction.spans()
+
+    def test_with_its_record_it_is_no_change(self) -> None:
+        after, spans = self.masked()
+        verdict = user_turn_untouched(self.BEFORE, after, spans)
+        assert (verdict.decision, verdict.n) == (Conclusion.PASS, 3)
+        assert verdict.details["turns_masked_on_record"] == 2
+        assert "2 turns" in verdict.summary
+        edits = [
+            Edit(row_id=after["row_id"][0].as_py(), message=1, start=5, end=15, before="deductable", after="deductible", reason="")
+        ]
+        cleaned, _ = clean_table(after, [replace(edit, decision=Decision.ACCEPT, reviewer="ann") for edit in edits])
+        assert user_turn_untouched(self.BEFORE, cleaned, spans).passed, "cleaned afterwards"
+        assert user_turn_untouched(after, cleaned).details["turns_masked_on_record"] == 0
+
+    def test_without_a_record_it_is_one(self) -> None:
+        """ADV: comparing both sides as they read once masked passes an unmasked row beside a masked one in silence."""
+        after, spans = self.masked()
+        said = [pl.Series(turns(rows, Role.USER)["content"]) for rows in (self.BEFORE, after)]
+        assert as_masked(said[0]).to_list() == as_masked(said[1]).to_list()
+        verdict = user_turn_untouched(self.BEFORE, after)
+        assert (verdict.decision, verdict.details["rows_without_origin"]) == (Conclusion.FAIL, 2)
+        assert user_turn_untouched(self.BEFORE, after, spans.slice(0, 0)).decision is Conclusion.FAIL
+
+    def test_what_is_not_on_record_is_a_change(self) -> None:
+        after, spans = self.masked()
+        said = after["messages"].to_pylist()
+        for text in (
+            "mail [EMAIL_1] my deductible",
+            "mail [EMAIL_2] my deductable",
+            "mail jo@example.org my deductable",
+            "[EMAIL_1]",
+        ):
+            said[0][0]["content"] = text
+            changed = with_messages(after, [0], pa.array([said[0]], after.schema.field("messages").type))
+            verdict = user_turn_untouched(self.BEFORE, changed, spans)
+            assert (verdict.decision, verdict.estimate) == (Conclusion.FAIL, 1.0), text
+            assert "example.org" not in repr(verdict.to_record())
+
+    def test_a_record_of_something_else_does_not_help(self) -> None:
+        after, spans = self.masked()
+        wider = spans.set_column(spans.schema.get_field_index("start"), "start", pa.array([0] * spans.num_rows, pa.int32()))
+        assert user_turn_untouched(self.BEFORE, after, wider).decision is Conclusion.FAIL

@@ -22,15 +22,11 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from ftplatform.errors import EvaluationError
+from ftplatform.transport.errors import EndpointUnavailable, TransportError
 
 MAX_BYTES = 4 << 20
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _PORTS = {"http": 80, "https": 443}
-
-
-class JudgeUnavailable(EvaluationError):
-    """A judge's endpoint did not answer within its limits. What was answered before is recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +42,7 @@ class JsonPost:
         longest_wait: seconds waited at most; a server that asks for more is unavailable.
 
     Raises:
-        EvaluationError: if the URL is not one of those.
+        TransportError: if the URL is not one of those.
     """
 
     url: str
@@ -57,7 +53,7 @@ class JsonPost:
     longest_wait: float = 30.0
 
     def __post_init__(self) -> None:
-        _require_safe(self.url)
+        require_safe_url(self.url)
 
     def __call__(self, payload: Mapping[str, Any], stop: threading.Event | None = None) -> dict[str, Any]:
         """The JSON object answered to `payload`.
@@ -66,8 +62,8 @@ class JsonPost:
             stop: once set, no further try is made.
 
         Raises:
-            JudgeUnavailable: no usable answer within the tries.
-            EvaluationError: the server refuses (another 4xx), redirects, or does not answer JSON.
+            EndpointUnavailable: no usable answer within the tries.
+            TransportError: the server refuses (another 4xx), redirects, or does not answer JSON.
         """
         headers = {"Content-Type": "application/json", "Accept": "application/json", "Connection": "close"}
         secret = self.secret() if self.secret is not None else None
@@ -93,9 +89,9 @@ class JsonPost:
             if tried >= self.attempts or wait > self.longest_wait or (stop is not None and stop.is_set()):
                 break
             time.sleep(wait)
-        raise JudgeUnavailable(
+        raise EndpointUnavailable(
             f"{self.url} gave no answer in {tried} tries ({problem}).",
-            remedy="Try again later; what was answered is recorded and not asked again.",
+            remedy="See that the server runs and can be reached, then run again; what was answered is recorded and not asked again.",
         )
 
     def _ask(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, str | None, bytes]:
@@ -113,19 +109,19 @@ class JsonPost:
                 sock = ssl.create_default_context().wrap_socket(sock, server_hostname=host)
                 held[:] = [sock]
             elif not ipaddress.ip_address(sock.getpeername()[0]).is_loopback:
-                raise EvaluationError(f"{self.url} does not lead to this machine.", remedy="Use https://.")
+                raise TransportError(f"{self.url} does not lead to this machine.", remedy="Use https://.")
             connection = http.client.HTTPConnection(host, port)
             connection.sock = sock
             connection.request("POST", parts.path or "/", body=body, headers=dict(headers))
             answer = connection.getresponse()
             data = answer.read(MAX_BYTES + 1)
+            if len(data) > MAX_BYTES:
+                raise TransportError(f"{self.url} answers more than {MAX_BYTES:,} bytes.", remedy="Lower max_tokens.")
             if answer.length:  # cut off by the guard, or by a server that promised more
                 raise ConnectionError("the answer broke off")
         finally:
             guard.cancel()
             sock.close()
-        if len(data) > MAX_BYTES:
-            raise EvaluationError(f"{self.url} answers more than {MAX_BYTES:,} bytes.", remedy="Lower the judge's max_tokens.")
         return answer.status, answer.getheader("retry-after"), data
 
     def _parsed(self, data: bytes) -> dict[str, Any]:
@@ -134,37 +130,38 @@ class JsonPost:
         except orjson.JSONDecodeError:
             value = None
         if not isinstance(value, dict):
-            raise EvaluationError(f"{self.url} does not answer a JSON object.", remedy="Check the URL of the judge.")
+            raise TransportError(f"{self.url} does not answer a JSON object.", remedy="Check the URL.")
         return value
 
-    def _refused(self, status: int, data: bytes, secret: str | None) -> EvaluationError:
+    def _refused(self, status: int, data: bytes, secret: str | None) -> TransportError:
         if 300 <= status < 400:
-            return EvaluationError(f"{self.url} redirects; that is not followed.", remedy="Give the judge's final address.")
+            return TransportError(f"{self.url} redirects; that is not followed.", remedy="Give the final address.")
         said = " ".join(data[:2000].decode(errors="replace").split())
         if secret:  # some servers repeat the key they refuse
             said = said.replace(secret, "***")
-        return EvaluationError(
+        return TransportError(
             f"{self.url} refuses with status {status}: {said[:200]}",
-            remedy="Check the judge's model name, key and settings (`json_mode: false` for servers that do not know it).",
+            remedy="Check model name, key and settings (a judge asks for JSON; `json_mode: false` for servers that do not know it).",
         )
 
 
-def _require_safe(url: str) -> None:
+def require_safe_url(url: str) -> None:
+    """Raises TransportError for any address but a plain https one, or http to this machine."""
     shown = repr(url.partition("?")[0].rpartition("@")[2][:200])
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError as error:
-        raise EvaluationError(f"The judge's URL {shown} is not valid ({error}).", remedy="Correct it.") from None
+        raise TransportError(f"The URL {shown} is not valid ({error}).", remedy="Correct it.") from None
     if not url.isascii() or not url.isprintable() or " " in url or not host or parts.query or parts.fragment or "@" in parts.netloc:
-        raise EvaluationError(
-            f"The judge's URL {shown} is not plain: scheme, host, port and path are allowed.",
+        raise TransportError(
+            f"The URL {shown} is not plain: scheme, host, port and path are allowed.",
             remedy="Leave out user names, queries and fragments; the key belongs into an environment variable.",
         )
     if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
         return
-    raise EvaluationError(
-        f"The judge's URL {shown} is refused: anybody on the way could read what is judged, and the key.", remedy="Use https://."
+    raise TransportError(
+        f"The URL {shown} is refused: anybody on the way could read what is sent, and the key.", remedy="Use https://."
     )
 
 
