@@ -19,7 +19,9 @@ from ftplatform.cli import (
     migrate_command,
     project_commands,
     realism_commands,
+    reward_commands,
     run_commands,
+    serving_commands,
     status_command,
     waiver_commands,
 )
@@ -50,6 +52,8 @@ contamination_commands.register(app)
 clean_commands.register(app)
 eval_commands.register(app)
 feedback_commands.register(app)
+reward_commands.register(app)
+serving_commands.register(app)
 habits_commands.register(app)
 realism_commands.register(app)
 demo_command.register(app)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from ftplatform.defs.checks import Check, Mode, lane
+from ftplatform.defs.keys import Family
 from ftplatform.errors import FtplatformError
 from ftplatform.store import Evaluation, Snapshot, Store
 from ftplatform.store.waivers import Standing, Waiver
@@ -129,10 +130,20 @@ def require_gates(asset: str, checks: Iterable[Check], store: Store, inputs: Map
         shown = "; ".join(map(str, reasons))
         description = (
             f"Refused to build {asset}: {len(reasons)} unmet. {shown}. Remedy: mend what failed, then run the upstream assets with"
-            " their checks."
+            f" their checks.{_governed_by(reasons)}"
         )
         raise dg.Failure(description=description, metadata={"unmet": unmet_table(reasons)}, allow_retries=False)
     return state.waived
+
+
+def _governed_by(reasons: Iterable[Unmet]) -> str:
+    """What releases a reward loop that is held, by ledger."""
+    ledgers = dict.fromkeys(r.asset for r in reasons if r.asset.startswith(f"{Family.REWARD_LEDGERS}/"))
+    return "".join(
+        f" The governor of {ledger} holds the loop until its checkpoints, scored by the anchor, pass (ftplatform run {ledger}), or"
+        f" somebody signs for it: ftplatform reward release {ledger.split('/', 1)[1]} --by YOU --why REASON --days N."
+        for ledger in ledgers
+    )
 
 
 def waive(check: Check, store: Store, *, by: str, why: str, lifetime: timedelta, now: datetime | None = None) -> Waiver:

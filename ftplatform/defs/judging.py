@@ -1,4 +1,4 @@
-"""The judge of an eval set: made from its rubric and what the project says of the judge; transcripts are kept in the store."""
+"""The judge of a rubric, made from what the project says of it; transcripts are kept in the store."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from ftplatform.store import Store
 if TYPE_CHECKING:
     from ftplatform.evaluation.judges.interface import Judge
     from ftplatform.evaluation.judges.model_judge import Chat
+    from ftplatform.evaluation.judges.prompting import JudgePrompt
 
 #: The judge that is a program.
 RULES = "rules"
@@ -18,12 +19,23 @@ RULES = "rules"
 
 def grading(plan: Plan, eval_set: str) -> dict[str, Any] | None:
     """Rubric and judge of an eval set as they decide its scores; None if it is scored by its metric."""
-    found = _declared(plan, eval_set)
-    if found is None:
+    name = plan.project.eval_sets[eval_set].rubric
+    return None if name is None else grading_by(plan, name)
+
+
+def grading_by(plan: Plan, name: str) -> dict[str, Any] | None:
+    """A rubric and its judge as they decide scores; None if its judge is outside of the platform."""
+    rubric = plan.project.rubrics[name]
+    if not _is_ours(plan, rubric):
         return None
-    rubric, spec = found
-    settings = None if spec is None else spec.model_dump(mode="json", exclude={"api_key_env", "concurrency"})
-    return {"criteria": [c.model_dump(mode="json") for c in rubric.criteria], "judge": rubric.judge, "settings": settings}
+    criteria = [c.model_dump(mode="json") for c in rubric.criteria]
+    return {"criteria": criteria, "judge": rubric.judge, "settings": judge_settings(plan, rubric.judge)}
+
+
+def judge_settings(plan: Plan, name: str) -> dict[str, Any] | None:
+    """What of an entry of `judges` decides its answers; None for the judge that is a program."""
+    spec = plan.project.judges.get(name)
+    return None if spec is None else spec.model_dump(mode="json", exclude={"api_key_env", "concurrency", "prefers"})
 
 
 def judge_of(plan: Plan, eval_set: str, store: Store) -> "Judge | None":
@@ -32,36 +44,44 @@ def judge_of(plan: Plan, eval_set: str, store: Store) -> "Judge | None":
     Raises:
         InputDataError: a local judge's folder is not on this machine.
         UnsafeModel: it holds code or pickled weights.
-        EvaluationError: the judge's URL is not allowed.
+        TransportError: the judge's URL is not allowed.
     """
-    from ftplatform.evaluation.judges.model_judge import ModelJudge
+    name = plan.project.eval_sets[eval_set].rubric
+    return None if name is None else judge_of_rubric(plan, name, store)
+
+
+def judge_of_rubric(plan: Plan, name: str, store: Store) -> "Judge | None":
+    """The judge that grades by a rubric; None if the rubric names one outside of the platform. Raises as `judge_of`."""
     from ftplatform.evaluation.judges.prompting import JudgePrompt
     from ftplatform.evaluation.judges.rules import Rule, RuleJudge, RuleKind
-    from ftplatform.evaluation.judges.transcripts import Transcripts
 
-    found = _declared(plan, eval_set)
-    if found is None:
+    rubric = plan.project.rubrics[name]
+    if not _is_ours(plan, rubric):
         return None
-    rubric, spec = found
-    if spec is None:
+    if rubric.judge == RULES:
         rules = [(c.id, c.rule) for c in rubric.criteria if c.rule is not None]
         return RuleJudge(RULES, [Rule(id, RuleKind(rule.kind), rule.value, rule.negate) for id, rule in rules])
+    return model_judge(plan, rubric.judge, JudgePrompt({c.id: c.text for c in rubric.criteria}), store)
+
+
+def model_judge(plan: Plan, name: str, prompt: "JudgePrompt", store: Store) -> "Judge":
+    """An entry of `judges`, asked `prompt`. Raises as `judge_of`."""
+    from ftplatform.evaluation.judges.model_judge import ModelJudge
+    from ftplatform.evaluation.judges.transcripts import Transcripts
+
+    spec = plan.project.judges[name]
     return ModelJudge(
-        id=rubric.judge,
+        id=name,
         family=spec.family,
         version=spec.version,
-        prompt=JudgePrompt({c.id: c.text for c in rubric.criteria}),
-        chat=_chat(plan, rubric.judge, spec),
+        prompt=prompt,
+        chat=_chat(plan, name, spec),
         transcripts=Transcripts(store.backend),
     )
 
 
-def _declared(plan: Plan, eval_set: str) -> tuple[Rubric, JudgeSpec | None] | None:
-    name = plan.project.eval_sets[eval_set].rubric
-    rubric = None if name is None else plan.project.rubrics[name]
-    if rubric is None or (rubric.judge != RULES and rubric.judge not in plan.project.judges):
-        return None
-    return rubric, plan.project.judges.get(rubric.judge)
+def _is_ours(plan: Plan, rubric: Rubric) -> bool:
+    return rubric.judge == RULES or rubric.judge in plan.project.judges
 
 
 def _chat(plan: Plan, name: str, spec: JudgeSpec) -> "Chat":

@@ -1,4 +1,4 @@
-"""Asset keys: the thirteen families of the graph and how a name in the store maps to a Dagster key."""
+"""Asset keys: the families of the graph and how a name in the store maps to a Dagster key."""
 
 from enum import StrEnum
 
@@ -15,6 +15,7 @@ class Family(StrEnum):
     CORPORA = "corpora"
     SPLITS = "splits"
     EVAL_SETS = "eval_sets"
+    RUBRICS = "rubrics"
     BASE_MODELS = "base_models"
     ADAPTERS = "adapters"
     EVAL_RESULTS = "eval_results"

@@ -16,6 +16,25 @@ def evals_of(project: Project, adapter: Adapter) -> list[str]:
     return [name for name in project.eval_sets if not adapter.evals or name in adapter.evals]
 
 
+def reward_rubrics_of(project: Project, adapter: str) -> list[str]:
+    """Names of the rubrics that steer the training of an adapter, in file order."""
+    return [n for n, r in project.rubrics.items() if r.purpose == "reward" and (not r.adapters or adapter in r.adapters)]
+
+
+def eval_rubrics_of(project: Project, adapter: Adapter) -> list[str]:
+    """Names of the rubrics that grade an adapter's eval sets, in order of the sets."""
+    named = [project.eval_sets[name].rubric for name in evals_of(project, adapter)]
+    return [name for name in dict.fromkeys(named) if name is not None and project.rubrics[name].purpose == "eval"]
+
+
+def graded_by(project: Project, rubric: str) -> list[str]:
+    """Assets whose items a rubric grades: the eval sets that name it; the splits of the adapters it steers."""
+    if project.rubrics[rubric].purpose == "eval":
+        return [asset_name(Family.EVAL_SETS, name) for name, spec in project.eval_sets.items() if spec.rubric == rubric]
+    steered = [a.dataset for name, a in project.adapters.items() if rubric in reward_rubrics_of(project, name)]
+    return [asset_name(Family.SPLITS, dataset) for dataset in dict.fromkeys(steered)]
+
+
 def _continued_first(adapters: Mapping[str, Adapter]) -> Iterator[tuple[str, Adapter]]:
     """Adapters in file order, but none before the one it continues."""
     done: set[str] = set()
@@ -60,6 +79,8 @@ class Lineage:
                 *([asset_name(Family.BASE_MODELS, dataset.hardness_model)] if dataset.hardness_model else []),
             ]
             parents[asset_name(Family.SPLITS, name)] = [asset_name(Family.CORPORA, name)]
+        for name in project.rubrics:
+            parents[asset_name(Family.RUBRICS, name)] = graded_by(project, name)
         for name, adapter in _continued_first(project.adapters):
             asset = asset_name(Family.ADAPTERS, name)
             mix = [asset_name(Family.RAW, adapter.safety_mix.source)] if adapter.safety_mix else []
@@ -72,6 +93,7 @@ class Lineage:
                 *mix,
                 *followed,
                 *before,
+                *(asset_name(Family.RUBRICS, rubric) for rubric in reward_rubrics_of(project, name)),
             ]
             results = asset_name(Family.EVAL_RESULTS, name)
             parents[results] = [
@@ -81,11 +103,18 @@ class Lineage:
                 *(asset_name(Family.EVAL_SETS, e) for e in evals_of(project, adapter)),
             ]
             if adapter.release:
-                parents[asset_name(Family.RELEASES, name)] = [asset, results]
+                examined = (asset_name(Family.RUBRICS, rubric) for rubric in eval_rubrics_of(project, adapter))
+                parents[asset_name(Family.RELEASES, name)] = [asset, results, *examined]
         for name in project.rewards:
             parents[asset_name(Family.REWARD_LEDGERS, name)] = []
         for name in project.endpoints:
             parents[asset_name(Family.SERVING, name)] = []
+        self._governing: dict[str, tuple[str, ...]] = {}
+        for name, reward in project.rewards.items():
+            for family in (Family.ADAPTERS, Family.RELEASES) if reward.adapter else ():
+                governed = f"{family}/{reward.adapter}"
+                ledger = asset_name(Family.REWARD_LEDGERS, name)
+                self._governing[governed] = (*self._governing.get(governed, ()), ledger)
         self.parents: Mapping[str, tuple[str, ...]] = {asset: tuple(dict.fromkeys(p)) for asset, p in parents.items()}
 
     @property
@@ -100,9 +129,16 @@ class Lineage:
             found[asset] = frozenset(parents).union(*(found[p] for p in parents))
         return found
 
+    def governing(self, asset: str) -> tuple[str, ...]:
+        """Reward ledgers that decide whether an adapter is trained again and released; nothing of them goes into its weights."""
+        return self._governing.get(asset, ())
+
     def ancestors(self, asset: str) -> tuple[str, ...]:
-        """Everything `asset` is built from, directly or not, parents first; without `asset` itself."""
-        wanted = self._ancestors[asset]
+        """Everything `asset` is built from, directly or not, or governed by, parents first; without `asset` itself.
+
+        What is only governed is no descendant: new rewards ask for no training.
+        """
+        wanted = self._ancestors[asset].union(self.governing(asset))
         return tuple(a for a in self.parents if a in wanted)
 
     def descendants(self, assets: Iterable[str]) -> tuple[str, ...]:

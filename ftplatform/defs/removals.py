@@ -60,7 +60,7 @@ ROW_TABLES: Mapping[Family, str] = {
     Family.SPLITS: "train.parquet",
     Family.ADAPTERS: "rows.parquet",
 }
-_PLANNED = {*ROW_TABLES, Family.BASE_MODELS, Family.EVAL_RESULTS, Family.RELEASES}
+_PLANNED = {*ROW_TABLES, Family.BASE_MODELS, Family.EVAL_RESULTS, Family.RELEASES, Family.RUBRICS}
 _ENTERING = (Family.RAW, Family.SYNTHETIC, Family.FEEDBACK, Family.EVAL_SETS)
 
 #: The trainer's own record of a run, in an adapter's snapshot.
@@ -401,6 +401,10 @@ def _edge_role(child: str, parent: str) -> EdgeRole:
             return EdgeRole.CONTINUED_ADAPTER
         case Family.CORPORA, Family.BASE_MODELS:
             return EdgeRole.SELECTION
+        case Family.RUBRICS, _:
+            return EdgeRole.EVALUATES
+        case _, Family.RUBRICS:
+            return EdgeRole.REWARD_MODEL
         case (_, Family.BASE_MODELS) | (_, Family.EVAL_SETS):
             return EdgeRole.EVALUATES
         case Family.SYNTHETIC, _:

@@ -14,6 +14,7 @@ from ftplatform.canonical import digest
 from ftplatform.defs.alerts import latest_evaluations, message, new_failures, post, state_of
 from ftplatform.defs.changes import Observation, Request, changed, data_digests, license_digests, rebuild, relicense
 from ftplatform.defs.checks import Mode
+from ftplatform.defs.governor import announce, obeying
 from ftplatform.defs.jobs import BUILD, REVALIDATE
 from ftplatform.defs.keys import to_key
 from ftplatform.defs.plan import Plan
@@ -38,8 +39,11 @@ def change_sensor(
     interval: int,
     description: str,
     judge_after: bool = False,
+    tells_governors: bool = False,
 ) -> dg.SensorDefinition:
     """A sensor that requests `respond(changed names)` whenever `observe` differs from the cursor.
+
+    Training that the governor of a reward loop holds is not requested; it is remembered, and requested once the governor lets it run.
 
     The first tick records a baseline and requests nothing. A project file or source that cannot be read is an error of the tick,
     with the cursor untouched: the change is seen once it is readable again.
@@ -50,6 +54,7 @@ def change_sensor(
         respond: the work a change asks for.
         judge_after: ask for a second run, of the affected checks on what exists. In the run that rebuilds, a refusal skips everything
             after it, and what stands there would not show what the change means for it.
+        tells_governors: record the states of governors, and show them on the pages of their ledger and adapter when they change.
     """
 
     @dg.sensor(
@@ -63,13 +68,22 @@ def change_sensor(
         plan = reload()
         now = observe(plan)
         cursor = json.loads(context.cursor) if context.cursor else None
+        before = cursor or {}
+        told, news = announce(plan, before.get("governors", {})) if tells_governors else ({}, [])
+        state = {"sequence": before.get("sequence", 0), "seen": now, "held": before.get("held", []), "governors": told}
         if cursor is None:
-            return dg.SensorResult(skip_reason="baseline recorded", cursor=json.dumps({"sequence": 0, "seen": now}))
+            return dg.SensorResult(skip_reason="baseline recorded", cursor=json.dumps(state), asset_events=news)
         names = changed(now, cursor["seen"])
-        if not names:
-            return dg.SkipReason("nothing changed")
-        request = respond(plan, names)
-        sequence = cursor["sequence"] + 1
+        answer = respond(plan, names) if names else Request((), ())
+        request, state["held"] = obeying(plan, answer, state["held"])
+        if not request.assets:
+            if not names and not news:
+                return dg.SkipReason("nothing changed")
+            held = ", ".join(state["held"])
+            why = f"held by a governor: {held}" if held else "nothing to build" if names else "nothing changed"
+            return dg.SensorResult(skip_reason=why, cursor=json.dumps(state), asset_events=news)
+        state["sequence"] += 1
+        sequence = state["sequence"]
         key = f"{name}-{sequence}-{digest(now)[:16]}"
         run = dg.RunRequest(
             run_key=key,
@@ -79,10 +93,15 @@ def change_sensor(
             tags={TRIGGER_TAG: name},
         )
         context.log.info(
-            "changed: %s; requesting %d assets and %d checks", ", ".join(names), len(request.assets), len(request.checks)
+            "changed: %s; requesting %d assets and %d checks; held by governors: %s",
+            ", ".join(names) or "what governors let run again",
+            len(request.assets),
+            len(request.checks),
+            ", ".join(state["held"]) or "none",
         )
-        runs = [run, *_judge_existing(plan, request, key, name)] if judge_after else [run]
-        return dg.SensorResult(run_requests=runs, cursor=json.dumps({"sequence": sequence, "seen": now}))
+        # What is not trained again is judged all the same: what changed may forbid it.
+        runs = [run, *_judge_existing(plan, answer, key, name)] if judge_after else [run]
+        return dg.SensorResult(run_requests=runs, cursor=json.dumps(state), asset_events=news)
 
     return sensor
 
@@ -139,6 +158,7 @@ def data_sensor(reload: Callable[[], Plan]) -> dg.SensorDefinition:
         data_digests,
         rebuild,
         interval=DATA_INTERVAL,
+        tells_governors=True,
         description="Watches the content (not the dates) of source files; requests exactly the descendants of what changed.",
     )
 

@@ -86,6 +86,14 @@ ADJUSTABLE_CHECKS: Final[frozenset[str]] = frozenset(
         "target_variant_share",
         "model_variant_rate",
         "closure_equivalent",
+        "null_model_floor",
+        "eval_budget",
+        "cold_start_exposure",
+        "cold_start_observed",
+        "anchored_noninferiority",
+        "reward_disagreement",
+        "style_creep",
+        "feedback_targeting",
     }
 )
 

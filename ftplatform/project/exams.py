@@ -1,4 +1,4 @@
-"""Exams in the project file: eval sets, probes and rubrics."""
+"""Exams in the project file: eval sets and probes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ftplatform.project.data import Data, License, LicenseField
-from ftplatform.project.fields import EnvironmentVariable, Model, Name, Uri
+from ftplatform.project.fields import Name
+from ftplatform.project.rubrics import Criterion, CriterionRule, JudgeSpec, Rubric
+
+__all__ = ["Criterion", "CriterionRule", "EvalKind", "EvalSet", "JudgeSpec", "Rubric"]
 
 
 class EvalKind(StrEnum):
@@ -36,6 +39,8 @@ class EvalSet(Data):
     """Rubric that scores it, in place of `metric`, by the judge the rubric names."""
     vault: bool = False
     """A set nobody looks at item by item while iterating."""
+    selections: int = Field(default=10, ge=1)
+    """Of a vault: how many checkpoints may be selected on its results before it must be refreshed."""
     paraphrase_of: Name | None = None
     """Vault that this set asks again in other words. Each item carries the `group` of the vault item it rephrases, or its row id if
     that has no group."""
@@ -75,74 +80,4 @@ class EvalSet(Data):
             raise ValueError("'samples' above 1 are for behavior_probes; other sets are compared item by item")
         if not self.temperature and (self.samples > 1 or self.top_p is not None):
             raise ValueError("'samples' and 'top_p' need a 'temperature' above 0: greedy answers are all the same")
-        return self
-
-
-class CriterionRule(Model):
-    """What a program looks for in an answer."""
-
-    kind: Literal["contains", "regex", "json", "reference", "max_words"]
-    """The words of `value` occur; the pattern `value` matches; the answer is JSON; the item's reference occurs; at most `value` words."""
-    value: str = ""
-    """Words, pattern or number."""
-    negate: bool = False
-    """Demand the opposite."""
-
-
-class Criterion(Model):
-    """One line of a rubric."""
-
-    id: Name
-    """Short name of the criterion, unique in the rubric."""
-    text: str
-    """What the judge is asked."""
-    rule: CriterionRule | None = None
-    """How a program decides it, for the judge `rules`."""
-
-
-class Rubric(Model):
-    """How answers are graded, by whom, and whether it serves as reward or as exam."""
-
-    purpose: Literal["reward", "eval"]
-    """Whether training is steered by it or judged by it; never both."""
-    author: str
-    """Who wrote it."""
-    judge: str
-    """Entry of `judges`, or `rules`: then each criterion has a `rule`. Another text names a judge outside of the platform."""
-    criteria: list[Criterion] = Field(min_length=1)
-    """The lines of the rubric."""
-
-    @model_validator(mode="after")
-    def _rules(self) -> Rubric:
-        if self.judge == "rules" and (without := [c.id for c in self.criteria if c.rule is None]):
-            raise ValueError(f"the judge 'rules' needs a 'rule' for every criterion; {without[0]!r} has none")
-        return self
-
-
-class JudgeSpec(Model):
-    """A language model that grades answers. What it is asked and says is kept and never asked again."""
-
-    family: str
-    """Maker and line of the model: a judge does not grade its own family's reward."""
-    version: str = ""
-    """Of the model, where its maker gives one."""
-    path: Uri | None = None
-    """Folder of a local model in safetensors."""
-    url: Uri | None = None
-    """Base address of an OpenAI-compatible server: https, or http on this machine."""
-    model: str | None = None
-    """Name the server knows it by; a dated one where there is one."""
-    api_key_env: EnvironmentVariable | None = None
-    """Environment variable that holds the server's key."""
-    json_mode: bool = True
-    """Ask the server for JSON."""
-    max_tokens: int = Field(default=512, ge=16, le=8192)
-    """Length limit of a judgment."""
-    concurrency: int = Field(default=4, ge=1, le=64)
-    """Requests under way at once."""
-
-    @model_validator(mode="after")
-    def _one_place(self) -> JudgeSpec:
-        if (self.path is None) == (self.url is None) or (self.url is None) != (self.model is None):
-            raise ValueError("give either 'path', or 'url' and 'model'")
         return self

@@ -1,38 +1,14 @@
-"""Operation in the project file: reward ledgers, endpoints, gates, schedules, alerts, and the encoder."""
+"""Operation in the project file: gates, schedules, alerts, and the encoder; reward ledgers from `rewards`, endpoints from `serving`."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from ftplatform.project.fields import EnvironmentVariable, Model, Name, Owner, Uri, Uris
+from ftplatform.project.fields import EnvironmentVariable, Model, Uri
+from ftplatform.project.rewards import Reward
+from ftplatform.project.serving import Endpoint
 
-
-class Reward(Model):
-    """A reward ledger: per checkpoint and item, the proxy reward and the human outcome (mode M8)."""
-
-    path: Uris
-    """The ledger's file, glob or URL, or a list of them."""
-    adapter: Name | None = None
-    """Entry of `adapters` whose checkpoints were scored."""
-    owner: Owner | None = None
-    """E-mail address or `team:name`."""
-    description: str | None = None
-    """One sentence for people."""
-
-
-class Endpoint(Model):
-    """A serving endpoint's request log (mode M3)."""
-
-    path: Uris
-    """The log's file, glob or URL, or a list of them."""
-    fields: dict[str, str] = {}
-    """Maps time, adapter, time_to_first_token, total, output_tokens, is_ping to the log's keys."""
-    adapter: Name | None = None
-    """Entry of `adapters` that is served."""
-    owner: Owner | None = None
-    """E-mail address or `team:name`."""
-    description: str | None = None
-    """One sentence for people."""
+__all__ = ["Alerts", "EncoderSpec", "Endpoint", "Gate", "Reward", "Schedules"]
 
 
 class Gate(Model):

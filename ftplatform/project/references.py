@@ -122,6 +122,8 @@ def _mentions(project: Project) -> Iterator[tuple[KeyPath, str, str]]:
         yield from _each(("eval_sets", name, "rubric"), "rubrics", eval_set.rubric)
         for key in COUNTERPARTS:
             yield from _each(("eval_sets", name, key), "eval_sets", getattr(eval_set, key))
+    for name, rubric in project.rubrics.items():
+        yield from _each(("rubrics", name, "adapters"), "adapters", rubric.adapters)
     yield from _each(("realism", "real_evals"), "eval_sets", project.realism.real_evals)
     for name, adapter in project.adapters.items():
         yield from _each(("adapters", name, "base"), "base_models", adapter.base)
@@ -175,6 +177,7 @@ def _check_lists(project: Project, report: Report) -> None:
         *(("datasets", n, k, getattr(d, k)) for n, d in project.datasets.items() for k in ("sources", "synthetic", "feedback")),
         *(("adapters", n, "evals", a.evals) for n, a in project.adapters.items()),
         *(("synthetic", n, "seeds", s.seeds) for n, s in project.synthetic.items()),
+        *(("rubrics", n, "adapters", r.adapters) for n, r in project.rubrics.items()),
     ):
         for index, item in enumerate(names):
             if item in names[:index]:

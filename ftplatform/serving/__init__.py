@@ -1,1 +1,1 @@
-"""Serving: request logs, hour-of-week traffic and idle gaps (mode M3). No Dagster, no torch."""
+"""Serving: request logs, cold starts and keeping an adapter warm (mode M3). No Dagster, no torch."""

@@ -42,6 +42,8 @@ def hostile_project(root):
         project["feedback"] = {"thumbs": {"path": "data/feedback.jsonl", "license": license_}}
         project["rewards"] = {"thumbs": {"path": "data/rewards.jsonl"}}
         project["endpoints"] = {"api": {"path": "data/requests.jsonl.gz"}}
+        brief = {"id": "brief", "text": "It is brief.", "rule": {"kind": "max_words", "value": "9"}}
+        project["rubrics"] = {"short": {"purpose": "eval", "author": "kim@example.com", "judge": "rules", "criteria": [brief]}}
 
     file = small_project(root, change)
     bundled = file.parents[0]

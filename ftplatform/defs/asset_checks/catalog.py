@@ -15,7 +15,10 @@ from ftplatform.defs.asset_checks.habit_checks import habit_checks
 from ftplatform.defs.asset_checks.ledger_checks import ledger_checks
 from ftplatform.defs.asset_checks.license_checks import license_checks
 from ftplatform.defs.asset_checks.realism_checks import realism_checks
+from ftplatform.defs.asset_checks.reward_checks import reward_checks
 from ftplatform.defs.asset_checks.row_checks import row_checks
+from ftplatform.defs.asset_checks.rubric_checks import rubric_checks
+from ftplatform.defs.asset_checks.serving_checks import serving_checks
 from ftplatform.defs.asset_checks.variant_checks import variant_checks
 from ftplatform.defs.checks import Check
 from ftplatform.defs.plan import Plan
@@ -41,6 +44,9 @@ def all_checks(plan: Plan) -> Iterator[Check]:
         alignment_checks,
         eval_checks,
         exposure_checks,
+        rubric_checks,
+        reward_checks,
+        serving_checks,
     )
     for family in families:
         for check in family(plan):

@@ -11,6 +11,7 @@ from ftplatform.defs.assets.eval_results import eval_result_assets
 from ftplatform.defs.assets.ledgers import ledger_assets
 from ftplatform.defs.assets.raw import row_assets
 from ftplatform.defs.assets.releases import release_assets
+from ftplatform.defs.assets.rubrics import rubric_assets
 from ftplatform.defs.assets.splits import split_assets
 from ftplatform.defs.plan import Plan
 
@@ -23,6 +24,7 @@ def all_assets(plan: Plan) -> list[dg.AssetsDefinition]:
         corpus_assets,
         split_assets,
         base_model_assets,
+        rubric_assets,
         adapter_assets,
         eval_result_assets,
         release_assets,

@@ -258,6 +258,8 @@ def role(adapter: Adapter, asset: str) -> str:
             return "rows"
         case Family.ADAPTERS:
             return "continued_adapter"
+        case Family.RUBRICS:
+            return "reward_model"
         case Family.EVAL_SETS:
             # Probes that only measure leave nothing in the weights; those that stop a run chose among its checkpoints.
             return "evaluates" if adapter.training.early_stop is None else "selection"

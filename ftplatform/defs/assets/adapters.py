@@ -57,6 +57,7 @@ def _adapter(plan: Plan, name: str, adapter: Adapter) -> dg.AssetsDefinition:
         op_tags=GPU_OP_TAGS,
     )
     def trained(context: dg.AssetExecutionContext, store: StoreResource, **inputs: Snapshot) -> dg.MaterializeResult:
+        from ftplatform.defs.governor import governor_metadata, governors_of  # it reads the checks, which are bound to assets
         from ftplatform.training.environment import capability_class
         from ftplatform.training.manifest import resolve_device, resolve_precision
 
@@ -83,7 +84,8 @@ def _adapter(plan: Plan, name: str, adapter: Adapter) -> dg.AssetsDefinition:
         )
         result = build(context, opened, recipe, fill, _describe)
         record_decisions(plan, opened, result.value)
-        return result
+        governed = governor_metadata(governors_of(plan, name, opened))
+        return result._replace(metadata={**(result.metadata or {}), **governed})
 
     return trained
 
