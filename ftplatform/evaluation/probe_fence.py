@@ -24,7 +24,7 @@ from ftplatform.rows.schema import Role
 from ftplatform.rows.turns import turns
 from ftplatform.verdict import MAX_EVIDENCE, Decision, Verdict
 
-CHECK_VERSION = "1"
+CHECK_VERSION = "2"
 
 MIN_HELD_OUT = 3
 
@@ -79,7 +79,7 @@ def probe_fence(
     if unknown := sorted(set(harmful_sets) - probes.keys()):
         raise ValueError(f"not among the probe sets: {', '.join(unknown)}")
     asked, taught = _requests(probes), _requests({"mix": mix})
-    found = _hits(asked, taught, rule)
+    found, blank = _hits(asked, taught, rule)
     probe_categories = set(asked.filter(pl.col("set").is_in(list(harmful_sets)))["category"].explode().drop_nulls())
     mix_categories = set(taught["category"].explode().drop_nulls())
     held_out = sorted(probe_categories - mix_categories)
@@ -105,6 +105,7 @@ def probe_fence(
             details={
                 "by_tier": by_tier,
                 "by_set": by_set,
+                "compared_without_frames": len(asked) - blank,
                 "held_out_categories": held_out,
                 "taught_categories": sorted(mix_categories & probe_categories),
             },
@@ -161,21 +162,26 @@ def _requests(tables: Mapping[str, pa.Table]) -> pl.DataFrame:
     return pl.concat([empty, *parts], how="vertical_relaxed").with_row_index("at")
 
 
-def _hits(asked: pl.DataFrame, taught: pl.DataFrame, rule: FenceRule) -> pl.DataFrame:
-    """Each probe found in the mix once, by its plainest tier: at (probe), row (of the mix), tier (index), similarity, set."""
+def _hits(asked: pl.DataFrame, taught: pl.DataFrame, rule: FenceRule) -> tuple[pl.DataFrame, int]:
+    """Each probe found in the mix once, by its plainest tier: at (probe), row (of the mix), tier (index), similarity, set.
+
+    And how many probes are all frame, to which the last tier says nothing.
+    """
     schema = {"at": pl.UInt32, "row": pl.UInt32, "tier": pl.Int32, "similarity": pl.Float64}
-    found = [pl.DataFrame(schema=schema)]
+    found, blank = [pl.DataFrame(schema=schema)], len(asked)
     if len(asked) and len(taught):
+        reframed, blank = same_requests(asked.select("set", text="normal"), taught["normal"], rule.content)
         pairs = [
             (0, _same(asked.select("at", key="normal"), taught.select("at", key="normal"))),
             (1, _same(asked.select("at", key="group"), taught.select("at", key="group"))),
             (1, _same(asked.select("at", key="row_id"), taught.select("at", key="parents").explode("key"))),
             (2, _near(asked["normal"], taught["normal"], rule.near)),
-            (3, same_requests(asked.select("set", text="normal"), taught["normal"], rule.content)),
+            (3, reframed),
         ]
         found += [pair.with_columns(tier=pl.lit(tier)).select(list(schema)).cast(schema) for tier, pair in pairs]  # pyright: ignore[reportArgumentType]
     best = pl.concat(found).sort("at", "tier", "similarity", "row", descending=[False, False, True, False])
-    return best.unique("at", keep="first", maintain_order=True).join(asked.select("at", "set"), on="at", maintain_order="left")
+    best = best.unique("at", keep="first", maintain_order=True)
+    return best.join(asked.select("at", "set"), on="at", maintain_order="left"), blank
 
 
 def _same(asked: pl.DataFrame, taught: pl.DataFrame) -> pl.DataFrame:
