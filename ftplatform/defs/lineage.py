@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name
-from ftplatform.project.models import Adapter, Project
+from ftplatform.project.models import Adapter, Project, Reward
 
 
 def evals_of(project: Project, adapter: Adapter) -> list[str]:
@@ -17,8 +17,11 @@ def evals_of(project: Project, adapter: Adapter) -> list[str]:
 
 
 def reward_rubrics_of(project: Project, adapter: str) -> list[str]:
-    """Names of the rubrics that steer the training of an adapter, in file order."""
-    return [n for n, r in project.rubrics.items() if r.purpose == "reward" and (not r.adapters or adapter in r.adapters)]
+    """Names of the rubrics that steer the training of an adapter, in file order: all rewards that name it, and those that name none and
+    steer no loop."""
+    looped = {reward.loop.reward for reward in project.rewards.values() if reward.loop is not None}
+    rewards = [(name, rubric) for name, rubric in project.rubrics.items() if rubric.purpose == "reward"]
+    return [name for name, rubric in rewards if adapter in rubric.adapters or not (rubric.adapters or name in looped)]
 
 
 def eval_rubrics_of(project: Project, adapter: Adapter) -> list[str]:
@@ -28,11 +31,29 @@ def eval_rubrics_of(project: Project, adapter: Adapter) -> list[str]:
 
 
 def graded_by(project: Project, rubric: str) -> list[str]:
-    """Assets whose items a rubric grades: the eval sets that name it; the splits of the adapters it steers."""
+    """Assets whose items a rubric grades: the eval sets that name it; the splits of the adapters and prompts of the loops it steers."""
     if project.rubrics[rubric].purpose == "eval":
         return [asset_name(Family.EVAL_SETS, name) for name, spec in project.eval_sets.items() if spec.rubric == rubric]
     steered = [a.dataset for name, a in project.adapters.items() if rubric in reward_rubrics_of(project, name)]
-    return [asset_name(Family.SPLITS, dataset) for dataset in dict.fromkeys(steered)]
+    prompts = [r.loop.prompts for r in project.rewards.values() if r.loop is not None and r.loop.reward == rubric]
+    return [
+        *(asset_name(Family.SPLITS, dataset) for dataset in dict.fromkeys(steered)),
+        *(asset_name(Family.RAW, source) for source in dict.fromkeys(prompts)),
+    ]
+
+
+def _inputs_of_loop(project: Project, reward: Reward) -> list[str]:
+    """What a reward loop is run with; nothing for a ledger that was recorded."""
+    loop = reward.loop
+    if loop is None:
+        return []
+    return [
+        asset_name(Family.ADAPTERS, loop.start),
+        asset_name(Family.BASE_MODELS, project.adapters[loop.start].base),
+        asset_name(Family.RAW, loop.prompts),
+        asset_name(Family.RUBRICS, loop.reward),
+        asset_name(Family.EVAL_SETS, loop.exam),
+    ]
 
 
 def _continued_first(adapters: Mapping[str, Adapter]) -> Iterator[tuple[str, Adapter]]:
@@ -105,8 +126,8 @@ class Lineage:
             if adapter.release:
                 examined = (asset_name(Family.RUBRICS, rubric) for rubric in eval_rubrics_of(project, adapter))
                 parents[asset_name(Family.RELEASES, name)] = [asset, results, *examined]
-        for name in project.rewards:
-            parents[asset_name(Family.REWARD_LEDGERS, name)] = []
+        for name, reward in project.rewards.items():
+            parents[asset_name(Family.REWARD_LEDGERS, name)] = _inputs_of_loop(project, reward)
         for name in project.endpoints:
             parents[asset_name(Family.SERVING, name)] = []
         self._governing: dict[str, tuple[str, ...]] = {}

@@ -19,6 +19,7 @@ from ftplatform.project.files import check_files
 from ftplatform.project.models import EvalKind, Project
 from ftplatform.project.places import uris
 from ftplatform.project.problems import KeyPath, Problem, nearest
+from ftplatform.project.rewards import check_reward_loops
 from ftplatform.project.synthesis import check_synthetic, generation_places
 from ftplatform.project.uris import parse_source_uri, parse_store_uri
 from ftplatform.project.yaml_source import YamlDocument
@@ -90,6 +91,7 @@ def check_references(project: Project, document: YamlDocument, *, known_checks: 
     _check_semantic_dedup(project, report)
     check_adapters(project, report)
     check_synthetic(project, report)
+    check_reward_loops(project, report)
     _check_gates(project, known_checks, report)
     _check_schedules(project, report)
     _check_uris(project, report)
@@ -138,6 +140,10 @@ def _mentions(project: Project) -> Iterator[tuple[KeyPath, str, str]]:
     for section in ("rewards", "endpoints"):
         for name, block in getattr(project, section).items():
             yield from _each((section, name, "adapter"), "adapters", block.adapter)
+    for name, block in project.rewards.items():
+        if block.loop is not None:
+            for key, section in (("start", "adapters"), ("prompts", "sources"), ("reward", "rubrics"), ("exam", "eval_sets")):
+                yield from _each(("rewards", name, "loop", key), section, getattr(block.loop, key))
 
 
 def _each(path: KeyPath, section: str, names: str | Sequence[str] | None) -> Iterator[tuple[KeyPath, str, str]]:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 
 from ftplatform.rewards.ledger import REWARD_SCHEMA, eval_root
 from ftplatform.rewards.style import count_style
 
-#: (prompt, answer) to reward, higher is better.
-RewardFunction = Callable[[str, str], float]
+#: (prompts, answers), as many of each, to rewards; higher is better. All at once, since a judge behind a server is asked in parallel.
+RewardFunction = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
 
 
 #: Whatever a policy is to the caller: a folder, an adapter, an endpoint.
@@ -48,12 +49,12 @@ class Exam:
 
     Attributes:
         prompts: item id to prompt.
-        outcome: (item id, answer) to an outcome in [0, 1].
+        outcome: (item ids, answers) to outcomes in [0, 1].
         judge: what `outcome` is, JSON-able: name, version, settings. With the prompts it makes the `eval_root`.
     """
 
     prompts: Mapping[str, str]
-    outcome: Callable[[str, str], float]
+    outcome: Callable[[Sequence[str], Sequence[str]], Sequence[float]]
     judge: Any
 
     @property
@@ -126,13 +127,15 @@ def best_of_n_loop(
 
 
 def winners(prompts: Sequence[str], drawn: Sequence[Sequence[str]], reward: RewardFunction) -> list[tuple[str, str]]:
-    """For each prompt the drawn answer with the highest reward, the first of equals; prompts without an answer are left out."""
-    best = []
-    for prompt, answers in zip(prompts, drawn, strict=True):
-        spoken = [a for a in answers if a]
-        if spoken:
-            best.append((prompt, spoken[int(np.argmax([reward(prompt, a) for a in spoken]))]))
-    return best
+    """For each prompt, once, the drawn answer with the highest reward, the first of equals; prompts without an answer are left out."""
+    spoken = [(prompt, answer) for prompt, answers in zip(prompts, drawn, strict=True) for answer in answers if answer]
+    if not spoken:
+        return []
+    asked, said = zip(*spoken, strict=True)
+    scored = pl.DataFrame({"prompt": asked, "answer": said, "reward": np.asarray(reward(asked, said), dtype=np.float64)})
+    kept = scored.sort("reward", descending=True, maintain_order=True).unique("prompt", keep="first").select("prompt", "answer")
+    best = dict(kept.iter_rows())
+    return [(prompt, best[prompt]) for prompt in dict.fromkeys(prompts) if prompt in best]
 
 
 def _examined(
@@ -143,18 +146,17 @@ def _examined(
     heads: Sequence[RewardFunction],
     kl: float | None,
 ) -> pa.Table:
-    root = exam.root
-    records = [
-        {
-            "checkpoint": checkpoint,
-            "item": item,
-            "reward": reward(prompt, said),
-            "outcome": exam.outcome(item, said),
-            "eval_root": root,
-            "kl": kl,
-            "heads": [head(prompt, said) for head in heads] or None,
-            "answer": said,
-        }
-        for (item, prompt), said in zip(exam.prompts.items(), answers, strict=True)
-    ]
-    return count_style(pa.Table.from_pylist(records, schema=REWARD_SCHEMA))
+    items, prompts, n = list(exam.prompts), list(exam.prompts.values()), len(exam.prompts)
+    by_head = [np.asarray(head(prompts, answers), dtype=np.float64) for head in heads]
+    columns = {
+        "checkpoint": [checkpoint] * n,
+        "item": items,
+        "reward": np.asarray(reward(prompts, answers), dtype=np.float64),
+        "outcome": np.asarray(exam.outcome(items, answers), dtype=np.float64),
+        "eval_root": [exam.root] * n,
+        "kl": [kl] * n,
+        "heads": np.column_stack(by_head).tolist() if by_head else [None] * n,
+        "answer": list(answers),
+    }
+    absent = {field.name: pa.nulls(n, field.type) for field in REWARD_SCHEMA if field.name not in columns}
+    return count_style(pa.table({**absent, **columns}, schema=REWARD_SCHEMA))

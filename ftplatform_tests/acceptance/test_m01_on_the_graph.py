@@ -66,7 +66,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     edit(file, short)
     (folder / "home").mkdir()
     with dg.DagsterInstance.local_temp(str(folder / "home")) as instance:
-        needed = f'+key:"{ADAPTER}" or key:"eval_sets/*" or key:"raw/recent-messages"'
+        needed = f'+key:"{ADAPTER}" or key:"eval_sets/*" or key:"raw/recent-messages" or key:"serving/*"'
         outcome = running.materialize(plan_of(file), instance, needed)
         assert outcome.success, (outcome.errors, outcome.refusals)
         yield World(file, instance, outcome)

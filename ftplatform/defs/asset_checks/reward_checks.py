@@ -79,8 +79,8 @@ def _ledger_checks(asset: str, reward: Reward) -> Iterator[Check]:
         "overopt_curve",
         overoptimization.CHECK_VERSION,
         "The policy has not moved beyond the distance from its reference at which the task peaks.",
-        lambda rewards, judging: overoptimization.overopt_curve(rewards, method=reward.method, alpha=judging.alpha),
-        {"method": reward.method},
+        lambda rewards, judging: overoptimization.overopt_curve(rewards, method=reward.moved_by, alpha=judging.alpha),
+        {"method": reward.moved_by},
         blocking=False,
     )
     yield check(

@@ -16,14 +16,14 @@ from ftplatform.defs.gates import Waived
 from ftplatform.defs.keys import LICENSE_LEDGER, Family, asset_name, family_of
 from ftplatform.defs.plan import Plan
 from ftplatform.errors import NotMaterialized
-from ftplatform.project.models import Adapter
+from ftplatform.project.models import Adapter, Lora
 from ftplatform.rows.schema import MASKED_TYPE, ROW_SCHEMA
 from ftplatform.store import Snapshot, SnapshotDraft, Store
 
 if TYPE_CHECKING:
     from ftplatform.closure.manifest import Closure
     from ftplatform.training.launchers import LaunchFunction
-    from ftplatform.training.manifest import TrainingManifest
+    from ftplatform.training.manifest import LoraSettings, TrainingManifest
 
 #: Rows as an adapter is trained on them.
 WEIGHTED_ROW_SCHEMA = ROW_SCHEMA.append(pa.field("weight", pa.float64(), nullable=False))
@@ -103,23 +103,15 @@ class AdapterJob:
     def manifest(self, rows: str, seeds: Mapping[str, int]) -> "TrainingManifest":
         """The recipe on a table of the draft."""
         from ftplatform.training.loop import Optimization
-        from ftplatform.training.manifest import EarlyStop, LoraSettings, prepare
+        from ftplatform.training.manifest import EarlyStop, prepare
 
         settings = self.adapter.training
-        modules = settings.lora.target_modules
         return prepare(
             self.base.local_folder(MODEL_FOLDER),
             self._written(rows),
             base_name=self.base.asset,
             optimization=Optimization(**settings.model_dump(include=_OPTIMIZATION), seed=seeds["data_order"]),
-            lora=LoraSettings(
-                rank=settings.lora.rank,
-                alpha=settings.lora.alpha,
-                dropout=settings.lora.dropout,
-                target_modules=modules if isinstance(modules, str) else tuple(modules),
-                use_rslora=settings.lora.use_rslora,
-                use_dora=settings.lora.use_dora,
-            ),
+            lora=lora_settings(settings.lora),
             max_tokens=settings.max_tokens,
             adapter_seed=seeds["adapter_init"],
             precision=settings.precision,
@@ -247,6 +239,21 @@ class AdapterJob:
         for path, data in closure.attachments.items():
             self.draft.add_bytes(f"closure/{path}", data)
         self.draft.add_bytes("closure/closure.json", closure.document)
+
+
+def lora_settings(lora: Lora) -> "LoraSettings":
+    """As the trainer takes them."""
+    from ftplatform.training.manifest import LoraSettings
+
+    modules = lora.target_modules
+    return LoraSettings(
+        rank=lora.rank,
+        alpha=lora.alpha,
+        dropout=lora.dropout,
+        target_modules=modules if isinstance(modules, str) else tuple(modules),
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+    )
 
 
 def role(adapter: Adapter, asset: str) -> str:

@@ -51,8 +51,8 @@ def _adapter(plan: Plan, name: str, adapter: Adapter) -> dg.AssetsDefinition:
         options,
         code_version=CODE_VERSION,
         ins={argument(p): dg.AssetIn(to_key(p)) for p in parents},
-        # The closure names the ledger's snapshot; nothing of it goes into the weights.
-        deps=[to_key(LICENSE_LEDGER)],
+        # Nothing of these goes into the weights: the closure names the license ledger, and a reward ledger may forbid the training.
+        deps=[to_key(LICENSE_LEDGER), *(to_key(ledger) for ledger in plan.lineage.governing(asset))],
         pool=GPU_POOL,
         op_tags=GPU_OP_TAGS,
     )

@@ -48,7 +48,12 @@ def _release(plan: Plan, name: str, adapter: Adapter) -> dg.AssetsDefinition:
         default="Weights, closure, check evaluations and model card.",
     )
 
-    @define(options, code_version=CODE_VERSION, ins={argument(p): dg.AssetIn(to_key(p)) for p in parents})
+    @define(
+        options,
+        code_version=CODE_VERSION,
+        ins={argument(p): dg.AssetIn(to_key(p)) for p in parents},
+        deps=[to_key(ledger) for ledger in plan.lineage.governing(asset)],
+    )
     def release(context: dg.AssetExecutionContext, store: StoreResource, **inputs: Snapshot) -> dg.MaterializeResult:
         opened = store.open()
         snapshots = {p: inputs[argument(p)] for p in parents}

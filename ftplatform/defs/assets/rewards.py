@@ -6,14 +6,17 @@ from typing import Any
 import dagster as dg
 
 from ftplatform.defs.assets.building import Recipe, build
-from ftplatform.defs.assets.common import asset_options, define
+from ftplatform.defs.assets.common import argument, asset_options, define
 from ftplatform.defs.assets.reading import content, counts_record
-from ftplatform.defs.keys import Family, asset_name
+from ftplatform.defs.assets.reward_loops import LOOP_PACKAGES, LOOP_VERSION, loop_config, loop_role, run_loop
+from ftplatform.defs.gates import require_gates
+from ftplatform.defs.keys import Family, asset_name, to_key
 from ftplatform.defs.metadata import Metadata, records_table, table_metadata
+from ftplatform.defs.op_tags import GPU_OP_TAGS, GPU_POOL
 from ftplatform.defs.plan import Plan
 from ftplatform.defs.resources import StoreResource
 from ftplatform.plots import markdown_image
-from ftplatform.project.rewards import Reward
+from ftplatform.project.rewards import Reward, RewardLoop
 from ftplatform.rows.sources import list_files
 from ftplatform.store import Snapshot, SnapshotDraft
 
@@ -38,6 +41,8 @@ def _reward_ledger(plan: Plan, asset: str, reward: Reward) -> dg.AssetsDefinitio
         default="Proxy reward and human outcome of the same items, per checkpoint.",
     )
 
+    if reward.loop is not None:
+        return _run_here(plan, asset, reward, reward.loop, options)
     fields: dict[str, str] = {**reward.fields}
 
     @define(options, code_version=CODE_VERSION)
@@ -57,12 +62,49 @@ def _reward_ledger(plan: Plan, asset: str, reward: Reward) -> dg.AssetsDefinitio
     return reward_ledger
 
 
+def _run_here(plan: Plan, asset: str, reward: Reward, loop: RewardLoop, options: dict[str, Any]) -> dg.AssetsDefinition:
+    parents = plan.lineage.parents[asset]
+
+    @define(
+        options,
+        code_version=f"{CODE_VERSION}.{LOOP_VERSION}",
+        ins={argument(p): dg.AssetIn(to_key(p)) for p in parents},
+        pool=GPU_POOL,
+        op_tags=GPU_OP_TAGS,
+    )
+    def reward_loop(context: dg.AssetExecutionContext, store: StoreResource, **inputs: Snapshot) -> dg.MaterializeResult:
+        opened = store.open()
+        snapshots = {p: inputs[argument(p)] for p in parents}
+        require_gates(asset, plan.gates_of(asset), opened, snapshots)
+
+        def fill(draft: SnapshotDraft) -> Mapping[str, Any]:
+            from ftplatform.rewards.ledger import per_checkpoint
+
+            ledger, stopped = run_loop(plan, asset, reward, loop, snapshots, opened, draft)
+            draft.add_table(REWARDS_FILE, ledger)
+            draft.add_table(COURSE_FILE, per_checkpoint(ledger))
+            return {"stopped": stopped}
+
+        recipe = Recipe(
+            asset,
+            f"{CODE_VERSION}.{LOOP_VERSION}",
+            config=loop_config(plan, reward, loop),
+            inputs=[(loop_role(loop, p), s) for p, s in snapshots.items()],
+            packages=LOOP_PACKAGES,
+        )
+        return build(context, opened, recipe, fill, _describe)
+
+    return reward_loop
+
+
 def _describe(snapshot: Snapshot) -> Metadata:
     from ftplatform.rewards.course_plot import course_plot
 
     course = snapshot.read_table(COURSE_FILE)
     latest = course.slice(max(0, course.num_rows - _SHOWN))
+    stopped = snapshot.facts.get("stopped")
     return {
+        **({"stopped": dg.MetadataValue.text(stopped)} if stopped else {}),
         **table_metadata(course),
         "course": dg.MetadataValue.md(markdown_image(course_plot(course), alt="reward and outcome per checkpoint")),
         "records": records_table(latest.to_pylist()),

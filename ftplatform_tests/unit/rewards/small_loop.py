@@ -28,9 +28,9 @@ _WARM = re.compile(
 )
 
 
-def thumbs(prompt: str, answer: str) -> float:
+def thumbs(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
     """Share of people who would click thumbs-up: they like a warm tone, and no numbers, which are prices, fees and waits."""
-    return min(1.0, 0.4 + 0.2 * len(_WARM.findall(answer)) - 0.3 * any(c.isdigit() for c in answer))
+    return [min(1.0, 0.4 + 0.2 * len(_WARM.findall(said)) - 0.3 * any(c.isdigit() for c in said)) for said in answers]
 
 
 @cache
@@ -43,8 +43,8 @@ def exam() -> Exam:
     """Questions that the loop never sees; an outcome is 1 if the answer holds the value."""
     chosen = list(knowledge().items())[:EXAM_ITEMS]
 
-    def outcome(item: str, answer: str) -> float:
-        return holds(chosen[int(item)][1], answer)
+    def outcome(items: Sequence[str], answers: Sequence[str]) -> list[float]:
+        return [holds(chosen[int(item)][1], answer) for item, answer in zip(items, answers, strict=True)]
 
     prompts = {str(i): prompt for i, (prompt, _) in enumerate(chosen)}
     return Exam(prompts=prompts, outcome=outcome, judge={"metric": "contains", "references": [value for _, value in chosen]})
@@ -94,9 +94,10 @@ def actions(folder: Path, reference: Path) -> Actions[Path]:
     return Actions(sample=sample, train=train, answer=answer, kl=kl)
 
 
-def anchored(prompt: str, answer: str) -> float:
+def anchored(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
     """The same reward with the outcome in it: whether the answer is right counts for more than its tone."""
-    return 0.1 * thumbs(prompt, answer) + 0.9 * holds(knowledge()[prompt], answer)
+    right = [holds(knowledge()[prompt], answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    return [0.1 * tone + 0.9 * value for tone, value in zip(thumbs(prompts, answers), right, strict=True)]
 
 
 @cache

@@ -9,7 +9,11 @@ import pytest
 
 from ftplatform.rewards.loop import Actions, Exam, LoopSettings, best_of_n_loop, winners
 
-EXAM = Exam(prompts={"x": "one?", "y": "two?"}, outcome=lambda item, answer: float(item in answer), judge="letter")
+EXAM = Exam(
+    prompts={"x": "one?", "y": "two?"},
+    outcome=lambda items, answers: [float(i in a) for i, a in zip(items, answers, strict=True)],
+    judge="letter",
+)
 
 
 def actions(log: list[tuple[str, str]]) -> Actions[int]:
@@ -27,8 +31,8 @@ def actions(log: list[tuple[str, str]]) -> Actions[int]:
     )
 
 
-def sorries(prompt: str, answer: str) -> float:
-    return float(answer.count("sorry"))
+def sorries(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+    return [float(answer.count("sorry")) for answer in answers]
 
 
 def test_it_learns_the_reward_and_writes_a_ledger() -> None:
