@@ -13,6 +13,8 @@ from hypothesis import settings
 # Two processes with two OpenMP threads each on two cores run several times slower than one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Workers are told the width of somebody's terminal; tables are read as they stand in a pipe.
+os.environ["COLUMNS"] = "160"
 
 # A busy machine makes single examples slow; what counts is whether they hold.
 # A verdict on a commit must not depend on the draw; `--hypothesis-profile=explore` looks for new examples.

@@ -86,7 +86,7 @@ def test_the_number_of_phrases_is_asked_for(file: Path) -> None:
 
 
 def test_the_terminal_shows_all_three_tables(file: Path) -> None:
-    said = CliRunner(env={"COLUMNS": "160"}).invoke(app, ["habits", "one", "--project", str(file)])
+    said = habits(file)
     assert said.exit_code == 0, said.output
     for shown in ("against raw/help", "circle back", "agent-7", "75%", "phantom_action", CLAIM):
         assert shown in said.output
