@@ -25,6 +25,8 @@ from ftplatform.feedback.meta_language import cues
 FILE = "comment_model.json"
 #: Probability from which a text is taken for a comment. High: a true target that is taken for a comment costs a person's time.
 BORDER = 0.75
+#: Texts looked at at once: each has a hundred features and more, and a million texts of them would take twenty gigabytes.
+BATCH_TEXTS = 8_192
 #: Words of a text that are read; comments are short.
 READ = 60
 
@@ -127,8 +129,10 @@ class CommentModel:
             texts: `meta_language.normalized`.
         """
         scores = np.full(len(texts), self.bias)
-        summed = features(texts).join(self.weights, on="feature", how="inner").group_by("text").agg(pl.col("weight").sum())
-        scores[summed["text"].to_numpy()] += summed["weight"].to_numpy()
+        for start in range(0, len(texts), BATCH_TEXTS):
+            found = features(texts.slice(start, BATCH_TEXTS)).join(self.weights, on="feature", how="inner")
+            summed = found.group_by("text").agg(pl.col("weight").sum())
+            scores[start + summed["text"].to_numpy()] += summed["weight"].to_numpy()
         return 0.5 * (1 + np.tanh(0.5 * scores))
 
     def to_json(self) -> bytes:

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from ftplatform.errors import InputDataError
-from ftplatform.feedback import comment_fitting
+from ftplatform.feedback import comment_fitting, comment_model
 from ftplatform.feedback.comment_model import BORDER, FILE, CommentModel, shipped
 from ftplatform.feedback.correction_check import NEEDED
 from ftplatform.feedback.correction_signals import correction_signals
@@ -72,3 +72,21 @@ def test_a_text_before_the_first_section_is_named() -> None:
     with pytest.raises(InputDataError, match="line 1: a text before"):
         comment_fitting.training_texts("Hello.")
     assert FILE.endswith(".json")
+
+
+def test_texts_are_looked_at_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of all texts at once took 20 GB for a million of them; the probabilities are the same."""
+    texts = clean([*HELD_OUT, *FRESH])
+    whole = shipped().probabilities(texts)
+    seen: list[int] = []
+
+    def counted(batch: pl.Series) -> pl.DataFrame:
+        seen.append(len(batch))
+        return comment_model_features(batch)
+
+    comment_model_features = comment_model.features
+    monkeypatch.setattr(comment_model, "features", counted)
+    monkeypatch.setattr(comment_model, "BATCH_TEXTS", 32)
+    assert shipped().probabilities(texts) == pytest.approx(whole)
+    assert max(seen) == 32
+    assert sum(seen) == len(texts)
