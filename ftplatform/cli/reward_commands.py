@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ import typer
 from ftplatform.cli.console import OUT, table
 from ftplatform.cli.project_commands import JsonOption, ProjectOption
 from ftplatform.cli.run_commands import load_plan
+from ftplatform.cli.waiver_commands import lifetime_of, refused
 from ftplatform.errors import InputDataError
 
 if TYPE_CHECKING:
@@ -66,19 +66,13 @@ def release(
     """Lets a held loop run for a time: signs for each check that holds it, which stays failed. Exits with 1 if none can be signed."""
     from ftplatform.defs import governor as governors
     from ftplatform.defs.gates import WaiverRefused
-    from ftplatform.store.waivers import MAX_LIFETIME
 
-    if not 0 < days <= MAX_LIFETIME.days:
-        raise InputDataError(f"--days {days:g} is out of range.", remedy=f"Give more than 0 and at most {MAX_LIFETIME.days} days.")
+    lifetime = lifetime_of(days)
     plan, store = _open(project, name)
     try:
-        signed = governors.release(plan, name, store, by=by, why=why, lifetime=timedelta(days=days))
+        signed = governors.release(plan, name, store, by=by, why=why, lifetime=lifetime)
     except WaiverRefused as refusal:
-        if as_json:
-            typer.echo(json.dumps({"error": type(refusal).__name__, "refused": refusal.message, "remedy": refusal.remedy}))
-        else:
-            OUT.print(f"Refused: {refusal}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
+        refused(refusal, as_json)
     found = governors.governor(plan, name, store)
     governors.record(store, found)
     rows = [

@@ -31,16 +31,14 @@ def issue(
 ) -> None:
     """Signs for what a check concludes about what is current. Exits with 1 if that cannot be waived."""
     from ftplatform.defs.gates import WaiverRefused, waive
-    from ftplatform.store.waivers import MAX_LIFETIME
 
-    if not 0 < days <= MAX_LIFETIME.days:
-        raise InputDataError(f"--days {days:g} is out of range.", remedy=f"Give more than 0 and at most {MAX_LIFETIME.days} days.")
+    lifetime = lifetime_of(days)
     plan = load_plan(project)
     store = plan.open_store()
     try:
-        waiver = waive(_check(plan, asset, check), store, by=by, why=why, lifetime=timedelta(days=days))
+        waiver = waive(_check(plan, asset, check), store, by=by, why=why, lifetime=lifetime)
     except WaiverRefused as refusal:
-        _refused(refusal, as_json)
+        refused(refusal, as_json)
     _show(
         [_row(waiver, plan, store)],
         "Waived, not passed",
@@ -83,7 +81,7 @@ def revoke(
     (waiver,) = found
     standing = waiver.standing(datetime.now(UTC))
     if standing in {Standing.REVOKED, Standing.EXPIRED}:
-        _refused(FtplatformError(f"The waiver {waiver.id[:12]} is {standing} already.", remedy="Nothing to do."), as_json)
+        refused(FtplatformError(f"The waiver {waiver.id[:12]} is {standing} already.", remedy="Nothing to do."), as_json)
     _show([_row(store.revoke_waiver(waiver, by=by, why=why), plan, store)], "Revoked", as_json)
 
 
@@ -128,7 +126,21 @@ def _state(waiver: Any, plan: Any, store: Any) -> str:
     return str(standing) if used else "no longer applies: another snapshot, conclusion or set of rules"
 
 
-def _refused(refusal: FtplatformError, as_json: bool) -> NoReturn:
+def lifetime_of(days: float) -> timedelta:
+    """How long a waiver is asked to last.
+
+    Raises:
+        InputDataError: if nobody may sign for that long.
+    """
+    from ftplatform.store.waivers import MAX_LIFETIME
+
+    if not 0 < days <= MAX_LIFETIME.days:
+        raise InputDataError(f"--days {days:g} is out of range.", remedy=f"Give more than 0 and at most {MAX_LIFETIME.days} days.")
+    return timedelta(days=days)
+
+
+def refused(refusal: FtplatformError, as_json: bool) -> NoReturn:
+    """Say why nothing can be signed, and exit with 1."""
     if as_json:
         typer.echo(json.dumps({"error": type(refusal).__name__, "refused": refusal.message, "remedy": refusal.remedy}))
     else:

@@ -50,6 +50,10 @@ class Judging:
     alpha: float
     threshold: float | None
 
+    def limit(self, name: str) -> dict[str, Any]:
+        """The project's override of the check's limit as the keyword the check knows it by; nothing without one."""
+        return {} if self.threshold is None else {name: self.threshold}
+
 
 @dataclass(frozen=True)
 class Check:

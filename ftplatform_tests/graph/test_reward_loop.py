@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ftplatform.defs import running
+from ftplatform.defs.assets import reward_loops
 from ftplatform.defs.assets.reward_loops import POLICIES, stopping
 from ftplatform.evaluation.generation import Generator
 from ftplatform.project.loading import load_project
@@ -96,11 +97,23 @@ def test_it_runs_again_only_for_another_recipe(built: tuple[Path, dg.DagsterInst
     before = store_of(file).current(LEDGER).digest
     running.materialize(plan_of(file), instance, LEDGER)
     assert store_of(file).current(LEDGER).digest == before
-    plan = edit(file, lambda p: p["rewards"]["warm"]["loop"].update(outcome_share=0.9, rounds=1))
+    plan = edit(file, lambda p: p["rewards"]["warm"]["loop"].update(outcome_share=1.0, rounds=1))
     running.materialize(plan, instance, LEDGER)
     after = store_of(file).current(LEDGER)
     assert after.digest != before
-    assert max(after.read_table("rewards.parquet")["checkpoint"].to_pylist()) == 1
+    ledger = after.read_table("rewards.parquet")
+    assert max(ledger["checkpoint"].to_pylist()) == 1
+    assert ledger["reward"] == ledger["outcome"], "a reward that is all outcome says what the exam says"
+
+
+def test_the_governor_stops_it_between_two_rounds(built: tuple[Path, dg.DagsterInstance], monkeypatch: pytest.MonkeyPatch) -> None:
+    file, instance = built
+    monkeypatch.setattr(reward_loops, "stopping", lambda ledger, reward: "enough" if ledger.num_rows > 5 else None)
+    plan = edit(file, lambda p: p["rewards"]["warm"]["loop"].update(outcome_share=0.0, rounds=3))
+    running.materialize(plan, instance, LEDGER)
+    stopped = store_of(file).current(LEDGER)
+    assert set(stopped.read_table("rewards.parquet")["checkpoint"].to_pylist()) == {0, 1}
+    assert stopped.facts["stopped"] == "enough"
 
 
 def test_what_would_hold_the_ledger_stops_the_loop() -> None:

@@ -92,7 +92,7 @@ def _safety_risk_rows(plan: Plan, dataset: str) -> Check:
         enough = anchors.num_rows and safe_rows.num_rows and usual.num_rows
         model = judging.others[base[0]] if base and enough else None
         represent, tier = _representation(model, [rows, anchors, safe_rows, usual])
-        limits: dict[str, Any] = {} if judging.threshold is None else {"max_share": judging.threshold}
+        limits = judging.limit("max_share")
         return risk_rows.safety_risk_rows(
             rows, anchors, safe_rows, usual, represent, tier=tier, baseline=", ".join(reference) or None, **limits
         )

@@ -1,7 +1,6 @@
 """M5 and the task on the graph: what the adapter lost against its base."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -48,7 +47,7 @@ def _retention(plan: Plan, asset: str, adapter: Adapter, name: str, side: retent
     conditions = retention.conditions(adapter.system_prompt)
 
     def judge(judging: Judging) -> Verdict:
-        limits: dict[str, Any] = {} if judging.threshold is None else {"margin": judging.threshold}
+        limits = judging.limit("margin")
         answers = _answers(judging, EvalKind(side.kind))
         return side.rule(answers, alpha=judging.alpha, conditions=conditions, baseline=_baseline(judging), **limits)
 
@@ -65,7 +64,7 @@ def _retention(plan: Plan, asset: str, adapter: Adapter, name: str, side: retent
 
 def _task_regression(plan: Plan, asset: str, adapter: Adapter) -> Check:
     def judge(judging: Judging) -> Verdict:
-        limits: dict[str, Any] = {} if judging.threshold is None else {"margin": judging.threshold}
+        limits = judging.limit("margin")
         return regression.task_regression(
             _answers(judging, EvalKind.TASK), alpha=judging.alpha, baseline=_baseline(judging), **limits
         )
@@ -85,7 +84,7 @@ def _margin_drift(plan: Plan, asset: str, adapter: Adapter) -> Check:
     def judge(judging: Judging) -> Verdict:
         (examined,) = (judging.store.snapshot(ref.snapshot) for ref in judging.snapshot.inputs if ref.role == "adapter")
         recorded = any(entry.path == TRAJECTORY for entry in examined.files)
-        limits: dict[str, Any] = {} if judging.threshold is None else {"warn_below": judging.threshold}
+        limits = judging.limit("warn_below")
         return margin_drift.refusal_margin_drift(
             read_trajectory(examined.read_json(TRAJECTORY)) if recorded else None,
             judged=_on_the_plane(judging),

@@ -67,7 +67,7 @@ def _set_checks(plan: Plan, asset: str, block: Feedback) -> Iterator[Check]:
                 _rows(judging, ["meta", "messages"]), judging.snapshot.read_table("events.parquet", ["event_id", "answer"])
             ),
             log_probability=None if model is None else _log_probability(judging.others[model]),
-            **_limit(judging, "max_share"),
+            **judging.limit("max_share"),
         ),
         looks_at=() if model is None else (model,),
     )
@@ -79,7 +79,7 @@ def _set_checks(plan: Plan, asset: str, block: Feedback) -> Iterator[Check]:
             read_log(_log(plan, block.annotations), Annotation) if block.annotations else [],
             set(judging.snapshot.read_table("events.parquet", ["event_id"])["event_id"].to_pylist()),
             alpha=judging.alpha,
-            **_limit(judging, "trusted"),
+            **judging.limit("trusted"),
         ),
         statistical=True,
         deciding={"annotations": _state(plan, block.annotations)},
@@ -97,7 +97,7 @@ def _set_checks(plan: Plan, asset: str, block: Feedback) -> Iterator[Check]:
         "actor_concentration",
         actor_concentration.CHECK_VERSION,
         "No single person gave more than a tenth of the targets.",
-        lambda judging: actor_concentration.actor_concentration(_rows(judging), **_limit(judging, "max_share")),
+        lambda judging: actor_concentration.actor_concentration(_rows(judging), **judging.limit("max_share")),
         severity="warn",
         blocking=False,
     )
@@ -105,10 +105,6 @@ def _set_checks(plan: Plan, asset: str, block: Feedback) -> Iterator[Check]:
 
 def _rows(judging: Judging, columns: Sequence[str] | None = None) -> pa.Table:
     return judging.snapshot.read_table(ROWS_FILE[family_of(judging.asset)], columns)
-
-
-def _limit(judging: Judging, name: str) -> dict[str, Any]:
-    return {} if judging.threshold is None else {name: judging.threshold}
 
 
 def _log(plan: Plan, file: str) -> Path:

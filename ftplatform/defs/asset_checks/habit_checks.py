@@ -72,7 +72,7 @@ class _HabitChecks:
             apologies.CHECK_VERSION,
             "Targets do not apologize where no failure of the company is known.",
             lambda judging: apologies.unwarranted_apology(
-                self._scan(judging, Habit.APOLOGY), alpha=judging.alpha, **_limit(judging)
+                self._scan(judging, Habit.APOLOGY), alpha=judging.alpha, **judging.limit("limit")
             ),
             statistical=True,
         )
@@ -83,12 +83,12 @@ class _HabitChecks:
         def leak(judging: Judging) -> Verdict:
             ours = judging.snapshot.iter_batches(ROWS_FILE[family_of(asset)], _TEXT)
             theirs = judging.others[reference].iter_batches("rows.parquet", _TEXT)
-            return shorthand.shorthand_leak(ours, theirs, alpha=judging.alpha, **_limit(judging))
+            return shorthand.shorthand_leak(ours, theirs, alpha=judging.alpha, **judging.limit("limit"))
 
         def drift(judging: Judging) -> Verdict:
             ours = judging.snapshot.iter_batches(ROWS_FILE[family_of(asset)], _TEXT)
             theirs = judging.others[reference].iter_batches("rows.parquet", _TEXT)
-            return voice.voice_drift(ours, theirs, alpha=judging.alpha, **_limit(judging))
+            return voice.voice_drift(ours, theirs, alpha=judging.alpha, **judging.limit("limit"))
 
         yield self._check(
             asset,
@@ -140,7 +140,7 @@ class _HabitChecks:
             def drift(judging: Judging) -> Verdict:
                 theirs = judging.others[reference].iter_batches("rows.parquet", _TEXT)
                 return voice.voice_drift(
-                    answers.sampled_rows(_probes(judging), "tuned"), theirs, alpha=judging.alpha, **_limit(judging)
+                    answers.sampled_rows(_probes(judging), "tuned"), theirs, alpha=judging.alpha, **judging.limit("limit")
                 )
 
             yield self._check(
@@ -156,7 +156,7 @@ class _HabitChecks:
             )
 
     def _model_side(self, rule: Callable[..., Verdict]) -> Callable[[Judging], Verdict]:
-        return lambda judging: rule(_probes(judging), self.policy, alpha=judging.alpha, **_limit(judging))
+        return lambda judging: rule(_probes(judging), self.policy, alpha=judging.alpha, **judging.limit("limit"))
 
     def _scan(self, judging: Judging, habit: Habit) -> Scan:
         path = ROWS_FILE[family_of(judging.asset)]
@@ -195,7 +195,3 @@ def _probes(judging: Judging) -> pa.Table:
     """Answers to behavior probes."""
     said = judging.snapshot.read_table("answers.parquet")
     return said.filter(pc.equal(said["kind"], str(EvalKind.BEHAVIOR_PROBES)))
-
-
-def _limit(judging: Judging) -> dict[str, Any]:
-    return {} if judging.threshold is None else {"limit": judging.threshold}

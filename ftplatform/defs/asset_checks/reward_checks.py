@@ -70,7 +70,7 @@ def _ledger_checks(asset: str, reward: Reward) -> Iterator[Check]:
         noninferiority.CHECK_VERSION,
         "The latest checkpoint is as good as the first approved one.",
         lambda rewards, judging: noninferiority.anchored_noninferiority(
-            rewards, approved=reward.approved, alpha=judging.alpha, **_limit(judging, "margin")
+            rewards, approved=reward.approved, alpha=judging.alpha, **judging.limit("margin")
         ),
         approved,
         kind=AnchoredCheck,
@@ -88,7 +88,7 @@ def _ledger_checks(asset: str, reward: Reward) -> Iterator[Check]:
         disagreement.CHECK_VERSION,
         "The heads of the reward agree on what the policy says now as they did on what it said before.",
         lambda rewards, judging: disagreement.reward_disagreement(
-            rewards, approved=reward.approved, alpha=judging.alpha, **_limit(judging)
+            rewards, approved=reward.approved, alpha=judging.alpha, **judging.limit("limit")
         ),
         approved,
         severity="warn",
@@ -98,7 +98,9 @@ def _ledger_checks(asset: str, reward: Reward) -> Iterator[Check]:
         "style_creep",
         creep.CHECK_VERSION,
         "Answers have not become longer, sorrier, vaguer or more agreeable than those of the anchor.",
-        lambda rewards, judging: creep.style_creep(rewards, approved=reward.approved, alpha=judging.alpha, **_limit(judging)),
+        lambda rewards, judging: creep.style_creep(
+            rewards, approved=reward.approved, alpha=judging.alpha, **judging.limit("limit")
+        ),
         approved,
         blocking=False,
     )
@@ -107,14 +109,9 @@ def _ledger_checks(asset: str, reward: Reward) -> Iterator[Check]:
         targeting.CHECK_VERSION,
         "The reward's gain does not come from a few raters.",
         lambda rewards, judging: targeting.feedback_targeting(
-            rewards, approved=reward.approved, alpha=judging.alpha, **_limit(judging)
+            rewards, approved=reward.approved, alpha=judging.alpha, **judging.limit("limit")
         ),
         approved,
         severity="warn",
         blocking=False,
     )
-
-
-def _limit(judging: Judging, name: str = "limit") -> dict[str, Any]:
-    """The project's override of a check's limit, as the keyword it is known by."""
-    return {} if judging.threshold is None else {name: judging.threshold}

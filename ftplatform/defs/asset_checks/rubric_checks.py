@@ -91,7 +91,7 @@ def _null_model_floor(plan: Plan, name: str) -> Check:
             nulls = nulls.join(real, on="key", maintain_order="left")
         families = [group or key for group, key in nulls.select("group", "key").iter_rows()]
         models = [column for column in nulls.columns if column not in {"key", "group", "real"}]
-        limits: dict[str, Any] = {} if judging.threshold is None else {"ceiling": judging.threshold}
+        limits = judging.limit("ceiling")
         return null_floor.null_model_floor(
             {model: nulls[model].to_numpy() for model in models},
             nulls["real"].to_numpy() if real.height else None,

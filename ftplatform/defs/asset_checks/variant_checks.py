@@ -162,7 +162,7 @@ def _model_variant_rate(plan: Plan, asset: str, adapter: Adapter, probes: str) -
     condition = SYSTEM_PROMPT if adapter.system_prompt else PLAIN
 
     def judge(judging: Judging) -> Verdict:
-        limits: dict[str, Any] = {} if judging.threshold is None else {"limit": judging.threshold}
+        limits = judging.limit("limit")
         answers = pl.DataFrame(pl.from_arrow(judging.snapshot.read_table("answers.parquet")))
         asked = answers.filter((pl.col("eval_set") == probes) & (pl.col("condition") == condition))
         rates = {who: _rate(asked, who, decoding, 1 - judging.alpha) for who in ("base", "tuned")}
